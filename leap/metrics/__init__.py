@@ -1,0 +1,1 @@
+"""Measurements: of walks (path), of samples of results (statistics)."""

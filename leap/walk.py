@@ -1,0 +1,263 @@
+"""The one inner loop: T tasks walk K steps from theta^0, and folds watch.
+
+A step of every task is a `Step`; a learner or a measurement is a `Fold` over steps. Training, evaluation and every
+path measure run through `walk`, and nothing else takes inner steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from leap import adjoint
+from leap.batching import EXECUTIONS, Execution, count_tasks, loss_and_gradient, losses_at
+from leap.layout import Layout
+from leap.optim import Optimizer
+
+
+class TaskBatch(Protocol):
+    """T tasks that walk together. `sample` is where the world is; `loss` is pure.
+
+    A batch is a tensor or a tuple, list, named tuple or mapping of them, each with the T tasks on its first axis.
+    Optional members, used where they are there:
+
+    - `size: int`: T; without it T is read off theta0 [T, n] or the first batch.
+    - `layout: Layout`: the model's layout; it tells ANIL and finetuning where the head begins, and every learner
+      which part is shared.
+    - `query(theta, step)`: a batch of held-out data of the same tasks, on which MAML and FOMAML take the outer loss;
+      without it they take `sample(theta, K)`.
+    - `heads: Tensor [T]` and `head_count: int`: which of joint finetuning's persistent heads each task uses, and how
+      many there are in all; without them task t of T uses head t.
+    """
+
+    def sample(self, theta: Tensor, step: int) -> Any:
+        """The batch of inner step `step` for all tasks; theta [T, n] is what reinforcement learning acts with.
+
+        Called again with the same step it must return the same batch where a learner recomputes the walk (MAML,
+        Leap with the exact Jacobian).
+        """
+
+    def loss(self, theta: Tensor, batch: Any) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Loss of one task at theta [n] on its part of the batch, and named scalars worth recording (may be empty)."""
+
+
+class Step(NamedTuple):
+    """What one inner step of every task leaves behind (m: the shared part of theta)."""
+
+    theta: Tensor  # [T, m]  theta^i
+    loss: Tensor  # [T]     f(theta^i), on the batch of step i
+    grad: Tensor  # [T, m]  gradient of that loss
+    theta_next: Tensor  # [T, m]  theta^{i+1}
+
+
+class End:
+    """The end of the walk: both ends of it, and on demand what lies beyond.
+
+    Attributes:
+        theta0: theta^0, [T, m].
+        theta: theta^K, [T, m].
+    """
+
+    def __init__(self, tasks: TaskBatch, theta0: Tensor, theta: Tensor, record: adjoint.Record, shared: int) -> None:
+        self._tasks, self._full, self._record, self._shared = tasks, theta, record, shared
+        self.theta0, self.theta = theta0[:, :shared], theta[:, :shared]
+
+    @cached_property
+    def loss(self) -> Tensor:
+        """f(theta^K) [T] on the training batch that step K would use: one extra forward pass."""
+        batch = self._tasks.sample(self._full, self._record.steps)
+        return losses_at(self._tasks.loss, self._full, batch, self._record.execution)
+
+    @cached_property
+    def _query(self) -> tuple[Tensor, Tensor]:
+        draw = getattr(self._tasks, "query", self._tasks.sample)
+        batch = draw(self._full, self._record.steps)
+        loss, _, grad = loss_and_gradient(self._tasks.loss, self._full, batch, self._record.execution)
+        return loss, grad
+
+    @property
+    def query_loss(self) -> Tensor:
+        """Loss [T] at theta^K on the query batch."""
+        return self._query[0]
+
+    @property
+    def query_grad(self) -> Tensor:
+        """Gradient [T, m] of the query loss at theta^K."""
+        return self._query[1][:, : self._shared]
+
+    def pull_back_query(self) -> Tensor:
+        """Gradient [T, m + e] of the query loss with respect to theta^0 and the update's own e parameters."""
+        return self._pull_back(self._query[1], {})
+
+    def pull_back(self, along: Mapping[int, Tensor]) -> Tensor:
+        r"""`sum_i J^i(theta^0)^T v_i` [T, m + e] with the exact Jacobians `J^i = d theta^i / d theta^0`; v_i [T, m]."""
+        width = self._full.shape[1] - self._shared
+        padded = {i: torch.nn.functional.pad(v, (0, width)) for i, v in along.items()}
+        return self._pull_back(torch.zeros_like(self._full), padded)
+
+    def _pull_back(self, last: Tensor, along: Mapping[int, Tensor]) -> Tensor:
+        theta, extra = adjoint.pull_back(self._record, last, along)
+        return torch.cat([theta[:, : self._shared], extra], dim=1)
+
+
+class Fold(NamedTuple):
+    """A meta-learner or a measurement: three functions over the walk.
+
+    Attributes:
+        start: `theta^0 [T, m] -> state`.
+        step: `(state, Step) -> state`.
+        finish: `(state, End) -> Tensor`, a meta-gradient [T, m (+ e)] to descend, or a measurement [T].
+        inner: The learner's own change of the inner update, given the layout.
+        extend: Initial values of the learner's meta-parameters beyond theta: `(theta [..., n], layout, tasks in all)
+            -> extra [..., e]`. They stand behind theta in the same vector, and theta alone is what is handed on.
+        view: The learner's own view of tasks and number of steps (finetuning walks one joint task).
+        records: Ask the walk to keep what `End.pull_back` needs.
+    """
+
+    start: Callable[[Tensor], Any]
+    step: Callable[[Any, Step], Any]
+    finish: Callable[[Any, End], Tensor]
+    inner: Callable[[Optimizer, Layout | None], Optimizer] | None = None
+    extend: Callable[[Tensor, Layout | None, int], Tensor] | None = None
+    view: Callable[[TaskBatch, int, int], tuple[TaskBatch, int]] | None = None
+    records: bool = False
+
+
+class Walk(NamedTuple):
+    """What a walk leaves behind."""
+
+    theta: Tensor  # [T, n]  theta^K
+    losses: Tensor  # [T, K]  f(theta^i) on the batch of step i
+    results: dict[str, Tensor]  # by fold: a meta-gradient [T, m (+ e)] or a measurement [T]
+    aux: dict[str, Tensor]  # by name, [T, K]: what the loss recorded
+
+
+def walk(
+    tasks: TaskBatch,
+    theta0: Tensor,
+    *,
+    steps: int,
+    optimizer: Optimizer,
+    folds: Mapping[str, Fold] | None = None,
+    execution: Execution = "batched",
+) -> Walk:
+    r"""Walk `steps` inner steps on every task and fold over them.
+
+    .. math:: \theta^{i+1} = \text{update}(\theta^i, \nabla f(\theta^i)), \quad i = 0 \dots K-1
+
+    Args:
+        tasks: T tasks.
+        theta0: The initialization, [n] for all tasks or [T, n]; a learner's extra meta-parameters may stand behind
+            it, [n + e], and start from the learner's own values where they do not (n is `tasks.layout.n`; tasks
+            without a layout are taken to be given the plain theta).
+        steps: K, at least 1.
+        optimizer: The inner update, from `leap.optim`.
+        folds: What to compute along the way, by name.
+        execution: `batched` evaluates all tasks in one `vmap`; `sequential` one task after another, with the
+            activations of one task in memory. The numbers agree up to the order of summation.
+
+    Returns:
+        `Walk`. All tensors are detached. Nothing is synchronised with the device.
+
+    Raises:
+        ValueError, TypeError: steps below 1, a theta0 that is not a float tensor [n] or [T, n], two folds that both
+            change the inner update.
+
+    Example:
+        >>> from leap import learners, optim
+        >>> class Bowl:                                     # f(theta) = |theta|^2 / 2
+        ...     def sample(self, theta, step): return None
+        ...     def loss(self, theta, batch): return theta.square().sum() / 2, {}
+        >>> result = walk(Bowl(), torch.ones(2), steps=3, optimizer=optim.sgd(0.5), folds={"r": learners.reptile()})
+        >>> result.theta, result.results["r"]
+        (tensor([[0.1250, 0.1250]]), tensor([[0.8750, 0.8750]]))
+    """
+    folds = dict(folds or {})
+    _check(theta0, steps, folds, execution)
+    plan = _plan(tasks, theta0.detach(), steps, optimizer, folds)
+    theta, extra = plan.theta0[:, : plan.n].clone(), plan.theta0[:, plan.n :].clone()
+    record = adjoint.Record(
+        plan.tasks, plan.optimizer, execution, plan.steps, theta, extra, any(f.records for f in folds.values())
+    )
+    return _run(record, folds, plan.shared)
+
+
+def _run(record: adjoint.Record, folds: Mapping[str, Fold], m: int) -> Walk:
+    tasks, optimizer, theta = record.tasks, record.optimizer, record.theta0
+    state = optimizer.init(theta, record.extra)
+    states = {name: fold.start(theta[:, :m]) for name, fold in folds.items()}
+    losses, recorded = [], []
+    for i in range(record.steps):
+        record.visit(i, theta, state)
+        batch = tasks.sample(theta, i)
+        loss, aux, grad = loss_and_gradient(tasks.loss, theta, batch, record.execution)
+        with torch.no_grad():
+            theta_next, state = optimizer.update(state, grad, theta, i)
+            step = Step(theta[:, :m], loss, grad[:, :m], theta_next[:, :m])
+            states = {name: fold.step(states[name], step) for name, fold in folds.items()}
+        theta = theta_next
+        losses.append(loss)
+        recorded.append(aux)
+    end = End(tasks, record.theta0, theta, record, m)
+    with torch.no_grad():
+        results = {name: fold.finish(states[name], end) for name, fold in folds.items()}
+    aux_curves = {name: torch.stack([aux[name] for aux in recorded], dim=1) for name in recorded[0]}
+    return Walk(theta, torch.stack(losses, dim=1), results, aux_curves)
+
+
+class _Plan(NamedTuple):
+    """What is walked once the learner has had its say."""
+
+    tasks: TaskBatch
+    theta0: Tensor  # [T, n + e]
+    n: int  # length of what walks; what stands behind it belongs to the update
+    shared: int  # length of what learners see
+    steps: int
+    optimizer: Optimizer
+
+
+def _plan(tasks: TaskBatch, theta0: Tensor, steps: int, optimizer: Optimizer, folds: Mapping[str, Fold]) -> _Plan:
+    layout: Layout | None = getattr(tasks, "layout", None)
+    count = len(theta0) if theta0.dim() == 2 else _size(tasks, theta0)
+    n = layout.n if layout else theta0.shape[-1]
+    learner = next((f for f in folds.values() if f.inner or f.extend or f.view), None)
+    if learner and learner.extend and theta0.shape[-1] == n:
+        theta0 = torch.cat([theta0, learner.extend(theta0, layout, getattr(tasks, "head_count", count))], dim=-1)
+    if learner and learner.view:
+        tasks, steps = learner.view(tasks, steps, count)
+        first = theta0[:1] if theta0.dim() == 2 else theta0[None]
+        return _Plan(tasks, first, first.shape[1], first.shape[1], steps, optimizer)
+    if learner and learner.inner:
+        optimizer = learner.inner(optimizer, layout)
+    elif theta0.shape[-1] != n:
+        raise ValueError(f"theta0 must have the layout's {n} entries on its last axis, got shape {tuple(theta0.shape)}")
+    theta0 = theta0.expand(count, -1)
+    return _Plan(tasks, theta0, n, layout.shared if layout else n, steps, optimizer)
+
+
+def _size(tasks: TaskBatch, theta0: Tensor) -> int:
+    """T: what the tasks say, else what their first batch shows, else one."""
+    size: int | None = getattr(tasks, "size", None)
+    if size is None:
+        size = count_tasks(tasks.sample(theta0[None], 0))
+    return 1 if size is None else size
+
+
+def _check(theta0: Tensor, steps: int, folds: Mapping[str, Fold], execution: str) -> None:
+    if not isinstance(theta0, Tensor) or not theta0.is_floating_point():
+        raise TypeError(f"theta0 must be a float Tensor [n] or [T, n], got {type(theta0).__name__}; use layout.flatten")
+    if theta0.dim() not in (1, 2) or theta0.numel() == 0:
+        raise ValueError(f"theta0 must be [n] or [T, n] and not empty, got shape {tuple(theta0.shape)}")
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    if execution not in EXECUTIONS:
+        raise ValueError(f"execution must be one of {EXECUTIONS}, got {execution!r}")
+    own = [name for name, fold in folds.items() if fold.inner or fold.extend or fold.view]
+    if len(own) > 1:
+        raise ValueError(
+            f"only one fold may bring its own inner update or view of the tasks, got {own}; walk them apart"
+        )

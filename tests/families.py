@@ -1,0 +1,74 @@
+"""The table of learners and families that contracts run over; joining is one row."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from leap import learners
+from leap.layout import Layout
+from tasks.alphabets import Alphabets, Protocol
+from tasks.drawings import Drawings
+from tasks.quadratic import Quadratic
+from tasks.sinusoid import Sinusoid
+
+LEARNERS = {
+    "leap": learners.leap,
+    "leap-energy": lambda: learners.leap("energy"),
+    "leap-plain": lambda: learners.leap(loss_coordinate=False, stabilizer=False, last_segment=False),
+    "leap-unstable": lambda: learners.leap(stabilizer=False),
+    "leap-exact": lambda: learners.leap(jacobian="exact"),
+    "reptile": learners.reptile,
+    "fomaml": learners.fomaml,
+    "maml": learners.maml,
+    "anil": learners.anil,
+    "meta_sgd": learners.meta_sgd,
+    "finetune": learners.finetune,
+    "none": learners.none,
+}
+
+
+def random_drawings(alphabets: int = 8, characters: int = 5, drawings: int = 6, seed: int = 0) -> Drawings:
+    """Smooth random blobs, one shape a character with noise a drawing: learnable, and made in no time."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.random((alphabets, characters, 1, 7, 7)) + 0.3 * rng.random((alphabets, characters, drawings, 7, 7))
+    images = (np.kron(coarse, np.ones((4, 4))) / 1.3 * 255).astype(np.uint8)
+    names = tuple(f"alphabet-{i}" for i in range(alphabets))
+    labels = tuple(tuple(f"c{j}" for j in range(characters)) for _ in names)
+    return Drawings(names=names, images=tuple(images), characters=labels)
+
+
+def small_alphabets(seed: int = 0, **changes) -> Alphabets:
+    """Alphabets small enough for float64 contracts."""
+    protocol = Protocol(ways=4, shots=4, queries=2, train=4, held_out=2, batch_size=6)._replace(**changes)
+    return Alphabets(random_drawings(), protocol, seed=seed, filters=3)
+
+
+FAMILIES = {
+    "alphabets": small_alphabets,
+    "sinusoid": lambda: Sinusoid(count=4, shots=5, queries=5, hidden=(6,)),
+    "quadratic": lambda: Quadratic(dim=4, count=4),
+}
+
+
+class Waves:
+    """T smooth, non-quadratic surfaces that change from step to step, with a head of two parameters."""
+
+    def __init__(self, tasks: int = 3, n: int = 6, seed: int = 0, with_layout: bool = True) -> None:
+        g = torch.Generator().manual_seed(seed)
+        root = torch.randn(tasks, n, n, generator=g, dtype=torch.float64)
+        self.curvature = root @ root.mT / n
+        self.slope = torch.randn(tasks, n, generator=g, dtype=torch.float64)
+        self.theta0 = torch.randn(n, generator=g, dtype=torch.float64)
+        if with_layout:
+            self.layout = Layout(("body", "head"), ((n - 2,), (2,)), trunk=n - 2, shared=n)
+
+    def sample(self, theta, step):
+        return {"curvature": self.curvature, "slope": self.slope * (1 + 0.1 * step)}
+
+    def query(self, theta, step):
+        return {"curvature": self.curvature * 1.5, "slope": -self.slope}
+
+    def loss(self, theta, batch):
+        bowl = 0.5 * theta @ batch["curvature"] @ theta - batch["slope"] @ theta
+        return bowl + 0.3 * torch.sin(theta).prod() + 0.05 * theta.pow(4).sum(), {"first": theta[0]}

@@ -1,0 +1,179 @@
+"""The inner loop itself: what it records, how it reads its arguments, what it refuses."""
+
+import pytest
+import torch
+from families import Waves
+
+from leap import learners, optim
+from leap.metrics.path import path_energy, path_length
+from leap.walk import Fold, walk
+
+
+def test_losses_and_records_belong_to_the_point_before_the_step():
+    tasks = Waves()
+    walked = walk(tasks, tasks.theta0, steps=3, optimizer=optim.sgd(0.1))
+    for t in range(3):
+        expected = tasks.loss(tasks.theta0, {k: v[t] for k, v in tasks.sample(None, 0).items()})[0]
+        assert walked.losses[t, 0].item() == pytest.approx(expected.item(), rel=1e-12)
+    assert torch.equal(walked.aux["first"][:, 0], tasks.theta0[0].expand(3))
+    assert walked.losses.shape == walked.aux["first"].shape == (3, 3)
+
+
+def test_one_vector_starts_every_task_and_rows_start_their_own():
+    tasks = Waves()
+    rows = tasks.theta0 + torch.arange(3, dtype=torch.float64)[:, None]
+    one = walk(tasks, tasks.theta0, steps=4, optimizer=optim.adam(0.1))
+    own = walk(tasks, rows, steps=4, optimizer=optim.adam(0.1))
+    assert torch.equal(one.theta[0], own.theta[0])
+    assert not torch.allclose(one.theta[1], own.theta[1])
+
+
+def test_tasks_do_not_meet():
+    """A task's walk is the same alone and among others."""
+    tasks = Waves()
+    together = walk(tasks, tasks.theta0, steps=5, optimizer=optim.sgd(0.05), folds={"it": learners.leap()})
+    alone = Waves()
+    alone.curvature, alone.slope = alone.curvature[1:2], alone.slope[1:2]
+    single = walk(alone, alone.theta0, steps=5, optimizer=optim.sgd(0.05), folds={"it": learners.leap()})
+    torch.testing.assert_close(together.results["it"][1], single.results["it"][0], rtol=1e-12, atol=1e-13)
+
+
+def test_the_start_is_left_alone():
+    tasks = Waves()
+    theta0 = tasks.theta0.clone()
+    for make in (learners.leap, learners.maml, learners.finetune):
+        walk(tasks, theta0, steps=3, optimizer=optim.sgd(0.1, momentum=0.9), folds={"it": make()})
+    assert torch.equal(theta0, tasks.theta0)
+
+
+def test_many_folds_see_the_same_walk():
+    tasks = Waves()
+    folds = {"leap": learners.leap(), "reptile": learners.reptile(), "length": path_length()}
+    both = walk(tasks, tasks.theta0, steps=5, optimizer=optim.sgd(0.05), folds=folds)
+    for name, fold in folds.items():
+        apart = walk(tasks, tasks.theta0, steps=5, optimizer=optim.sgd(0.05), folds={name: fold})
+        assert torch.equal(both.results[name], apart.results[name])
+
+
+def test_a_fold_of_ones_own():
+    """The example of the design: pull towards the mean of the walk."""
+    fold = Fold(
+        start=lambda theta0: (torch.zeros_like(theta0), 0),
+        step=lambda state, s: (state[0] + s.theta_next, state[1] + 1),
+        finish=lambda state, end: end.theta0 - state[0] / state[1],
+    )
+    tasks = Waves()
+    walked = walk(tasks, tasks.theta0, steps=4, optimizer=optim.sgd(0.05), folds={"mean": fold})
+    ends = [walk(tasks, tasks.theta0, steps=k, optimizer=optim.sgd(0.05)).theta for k in range(1, 5)]
+    torch.testing.assert_close(walked.results["mean"], tasks.theta0 - sum(ends) / 4, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("loss_coordinate", [False, True])
+def test_path_length_and_energy_on_a_bowl(loss_coordinate):
+    """f = h theta^2 / 2 in one dimension: steps are a geometric series, and so are the losses."""
+    h, a, start, steps = 2.0, 0.1, 3.0, 8
+
+    class Bowl:
+        def sample(self, theta, step):
+            return None
+
+        def loss(self, theta, batch):
+            return 0.5 * h * theta.square().sum(), {}
+
+    folds = {
+        "length": path_length(loss_coordinate=loss_coordinate),
+        "energy": path_energy(loss_coordinate=loss_coordinate),
+    }
+    theta0 = torch.tensor([start], dtype=torch.float64)
+    results = walk(Bowl(), theta0, steps=steps, optimizer=optim.sgd(a), folds=folds).results
+    r = 1 - a * h
+    if not loss_coordinate:  # sum of a h start r^i
+        length, energy = start * (1 - r**steps), (a * h * start) ** 2 * (1 - r ** (2 * steps)) / (1 - r**2)
+    else:
+        squares = [
+            (a * h * start * r**i) ** 2 + (0.5 * h * start**2 * (r**2 - 1) * r ** (2 * i)) ** 2 for i in range(steps)
+        ]
+        length, energy = sum(s**0.5 for s in squares), sum(squares)
+    assert results["length"].item() == pytest.approx(length, rel=1e-12)
+    assert results["energy"].item() == pytest.approx(energy, rel=1e-12)
+
+
+def test_path_measures_obey_their_inequalities():
+    tasks = Waves()
+    folds = {
+        "length": path_length(),
+        "flat": path_length(loss_coordinate=False),
+        "energy": path_energy(),
+        "short": path_length(last_segment=False),
+    }
+    walked = walk(tasks, tasks.theta0, steps=6, optimizer=optim.sgd(0.05), folds=folds)
+    chord = (walked.theta - tasks.theta0).norm(dim=1)
+    r = walked.results
+    assert (chord <= r["flat"] + 1e-12).all()  # a path is no shorter than its chord
+    assert (r["flat"] < r["length"]).all()  # the loss coordinate only adds
+    assert (r["length"].square() <= 6 * r["energy"]).all()  # Cauchy-Schwarz
+    assert (r["short"] < r["length"]).all()
+
+
+class Bare:
+    """The protocol and nothing more."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def sample(self, theta, step):
+        return self.data
+
+    def loss(self, theta, batch):
+        target = batch if isinstance(batch, torch.Tensor) else torch.ones_like(theta)
+        return (theta - target).square().sum(), {}
+
+
+def test_the_number_of_tasks_is_read_off_what_there_is():
+    theta0 = torch.zeros(2)
+    assert walk(Bare(torch.ones(5, 2)), theta0, steps=1, optimizer=optim.sgd(0.1)).theta.shape == (5, 2)
+    assert walk(Bare(None), theta0, steps=1, optimizer=optim.sgd(0.1)).theta.shape == (1, 2)
+    assert walk(Bare(None), theta0.expand(4, 2), steps=1, optimizer=optim.sgd(0.1)).theta.shape == (4, 2)
+    sized = Bare(None)
+    sized.size = 3
+    assert walk(sized, theta0, steps=1, optimizer=optim.sgd(0.1)).theta.shape == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"steps": 0}, ValueError, "steps must be at least 1, got 0"),
+        ({"theta0": [1.0]}, TypeError, "got list"),
+        ({"theta0": torch.ones(2, dtype=torch.int64)}, TypeError, "float"),
+        ({"theta0": torch.ones(1, 1, 2)}, ValueError, r"\(1, 1, 2\)"),
+        ({"execution": "parallel"}, ValueError, "'parallel'"),
+        ({"folds": {"a": learners.anil(1), "b": learners.meta_sgd()}}, ValueError, "only one fold"),
+    ],
+)
+def test_wrong_arguments_are_refused(changes, error, message):
+    arguments = {"theta0": torch.zeros(2), "steps": 2, "folds": {}, "execution": "batched"} | changes
+    theta0 = arguments.pop("theta0")
+    with pytest.raises(error, match=message):
+        walk(Bare(torch.ones(2, 2)), theta0, optimizer=optim.sgd(0.1), **arguments)
+
+
+def test_a_loss_that_breaks_its_contract_is_told_so():
+    class NoAux(Bare):
+        def loss(self, theta, batch):
+            return theta.sum()
+
+    class Unreduced(Bare):
+        def loss(self, theta, batch):
+            return theta, {}
+
+    for execution in ("batched", "sequential"):
+        with pytest.raises(TypeError, match="recorded scalars"):
+            walk(NoAux(None), torch.zeros(2), steps=1, optimizer=optim.sgd(0.1), execution=execution)
+        with pytest.raises(ValueError, match="scalar for one task"):
+            walk(Unreduced(None), torch.zeros(2), steps=1, optimizer=optim.sgd(0.1), execution=execution)
+
+
+def test_a_vector_of_another_length_than_the_layout_is_refused():
+    tasks = Waves()
+    with pytest.raises(ValueError, match="6 entries"):
+        walk(tasks, torch.zeros(5, dtype=torch.float64), steps=1, optimizer=optim.sgd(0.1))
