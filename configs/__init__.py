@@ -1,0 +1,1 @@
+"""The experiments, one YAML each; installed as the data of `leap.configs`."""

@@ -1,0 +1,1 @@
+"""Simulators: environments that reinforcement-learning tasks act in."""

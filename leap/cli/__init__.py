@@ -1,0 +1,1 @@
+"""The command `leap`: the only part that resolves names, reads settings and talks to a person."""

@@ -1,0 +1,151 @@
+"""From settings to objects: the one place where names become tasks, learners, optimizers and devices."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from leap import learners, optim
+from leap.batching import Execution
+from leap.cli import settings as s
+from leap.errors import UsageError
+from leap.trainer import Family, Plan, Trainer
+from leap.walk import Fold, Walk, walk
+
+
+def device(name: str) -> str:
+    """A torch device by name; `auto` is the first GPU where there is one.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        raise UsageError(
+            f"device {name!r} cannot be used: {str(error).splitlines()[0]}. Devices here: {found}"
+        ) from error
+    return name
+
+
+def family(settings: s.Settings, on: str) -> Family:
+    """The task family of the settings."""
+    tasks, seed = settings.tasks, settings.seed
+    if isinstance(tasks, s.Sinusoid):
+        from tasks.sinusoid import Sinusoid
+
+        return Sinusoid(tasks.count, tasks.shots, tasks.queries, settings.model.hidden, seed=seed, device=on)
+    if isinstance(tasks, s.Quadratic):
+        from tasks.quadratic import Quadratic
+
+        return Quadratic(
+            tasks.dim, tasks.count, tasks.spread, tasks.condition, seed=seed, dtype=torch.float32, device=on
+        )
+    if isinstance(tasks, s.Custom):
+        return _custom(tasks, seed, on)
+    return _alphabets(tasks, settings, on)
+
+
+def _alphabets(tasks: s.Omniglot | s.Glyphs, settings: s.Settings, on: str) -> Family:
+    from tasks import glyphs, omniglot
+    from tasks.alphabets import Alphabets, Protocol
+    from tasks.augment import Augmentation
+
+    if isinstance(tasks, s.Omniglot):
+        drawings = omniglot.load(Path(tasks.folder).expanduser() if tasks.folder else None)
+    else:
+        drawings = glyphs.load()
+    moved = Augmentation(tasks.rotation, (tasks.scale_low, tasks.scale_high), tasks.translation)
+    protocol = Protocol(
+        tasks.ways, tasks.shots, tasks.queries, tasks.train, tasks.held_out, tasks.batch_size,
+        moved if tasks.augment else None,
+    )  # fmt: skip
+    model = settings.model
+    return Alphabets(drawings, protocol, seed=settings.seed, filters=model.filters, norm=model.norm, device=on)
+
+
+def _custom(tasks: s.Custom, seed: int, on: str) -> Family:
+    """A family from a person's own file."""
+    file, _, name = tasks.source.rpartition(":")
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise UsageError(f"tasks.source: no file {str(path)!r}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, name):
+        public = sorted(n for n in vars(module) if not n.startswith("_"))
+        raise UsageError(f"tasks.source: {path} has no {name!r}; it has {public}")
+    made: Family = getattr(module, name)(seed=seed, device=on, **tasks.options)
+    missing = [m for m in ("layout", "ids", "name", "initial", "batch") if not hasattr(made, m)]
+    if missing:
+        raise UsageError(
+            f"tasks.source: {tasks.source} made a {type(made).__name__} without {missing}; see leap.trainer.Family"
+        )
+    return made
+
+
+def learner(choice: Any) -> Fold:
+    """The fold of a learner's settings: its name and fields are the function and its arguments."""
+    options = {
+        field.name: getattr(choice, field.name)
+        for field in dataclasses.fields(choice)
+        if field.name not in ("name", "engine")
+    }
+    fold: Fold = getattr(learners, choice.name)(**options)
+    return fold
+
+
+def schedule(name: s.ScheduleName, steps: int) -> optim.Schedule:
+    """A schedule over `steps` steps."""
+    return optim.cosine(steps) if name == "cosine" else optim.constant
+
+
+def inner(choice: s.Sgd | s.Adam | s.Rmsprop, steps: int) -> optim.Optimizer:
+    """The inner optimizer for walks of `steps` steps."""
+    over = schedule(choice.schedule, steps)
+    if isinstance(choice, s.Sgd):
+        return optim.sgd(choice.lr, choice.momentum, choice.weight_decay, nesterov=choice.nesterov, schedule=over)
+    if isinstance(choice, s.Adam):
+        betas = (choice.beta1, choice.beta2)
+        return optim.adam(choice.lr, betas, choice.eps, choice.weight_decay, decoupled=choice.decoupled, schedule=over)
+    return optim.rmsprop(
+        choice.lr, choice.alpha, choice.eps, choice.weight_decay, momentum=choice.momentum, schedule=over
+    )
+
+
+def execution(name: str, on: str) -> Execution:
+    """`auto`: a vmap fills a GPU; on a CPU it makes grouped convolutions, which take about twice a loop's time."""
+    if name == "auto":
+        return "batched" if on.startswith("cuda") else "sequential"
+    return "batched" if name == "batched" else "sequential"
+
+
+def engine(choice: Any) -> Callable[..., Walk]:
+    """The inner loop that runs the learner."""
+    if getattr(choice, "engine", "native") == "learn2learn":
+        from leap import l2l
+
+        l2l.load()
+        return l2l.walk
+    return walk
+
+
+def trainer(settings: s.Settings, tasks: Family, on: str) -> Trainer:
+    """A trainer at meta-step 0."""
+    train, meta = settings.train, settings.meta
+    plan = Plan(
+        settings.seed, train.inner_steps, train.meta_batch, execution(train.execution, on), train.most_bad,
+        engine(settings.learner),
+    )  # fmt: skip
+    moves = (meta.name, schedule(meta.schedule, train.meta_steps), {"lr": meta.lr, **meta.options})
+    return Trainer(tasks, learner(settings.learner), inner(settings.inner, train.inner_steps), moves, plan)

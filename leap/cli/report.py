@@ -1,0 +1,31 @@
+"""`leap report`: one self-contained page about any number of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from leap.cli.arguments import Option, help_text, split
+from leap.errors import UsageError
+
+OPTIONS = [Option("--out", "path", "The page to write; by default report.html.", "FILE")]
+USAGE = "leap report RUN_FOLDER ... [--out report.html]"
+ABOUT = "Put evaluated runs on one page: table with intervals, curves, differences, how to reproduce. Seeds are pooled."
+
+
+def main(argv: Sequence[str]) -> int:
+    """Report; see `leap report --help`."""
+    given = split(argv, OPTIONS, fields=False)
+    if given.options["help"]:
+        print(help_text(USAGE, ABOUT, OPTIONS))
+        return 0
+    if not given.files:
+        raise UsageError(f"name at least one run folder: {USAGE}")
+
+    from leap.report import comparison_text, summarize, write_report
+
+    folders = [Path(folder) for folder in given.files]
+    page = write_report(folders, given.options["out"] or Path("report.html"))
+    print(comparison_text(summarize(folders)))
+    print(f"report  {page}")
+    return 0

@@ -1,0 +1,227 @@
+"""A run and its folder: start or continue meta-training, survive what stops it, evaluate the result."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import signal
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from leap import tracking
+from leap.cli import build, configuration
+from leap.cli.settings import Settings
+from leap.errors import UsageError
+from leap.evaluate import evaluate as walk_and_score
+from leap.provenance import provenance
+from leap.report import pictures
+from leap.run import Checkpoint, RunFolder, write_atomic
+from leap.trainer import Trainer
+
+Progress = Callable[[int, dict[str, float]], None]
+Say = Callable[[str], None]
+FREE = ("tracking", "wandb", "evaluate", "compare", "train.checkpoint_every")  # may differ when a run goes on
+
+
+class Stopped(KeyboardInterrupt):
+    """SIGTERM, treated like Ctrl-C: save, then end."""
+
+
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _unheard(step: int, metrics: dict[str, float]) -> None:
+    """Progress nobody asked for."""
+
+
+def start(settings: Settings, out: Path, progress: Progress = _unheard, say: Say = _to_stderr) -> RunFolder:
+    """Meta-train in a new run folder; `say` takes what tracking has to tell a person.
+
+    Raises:
+        UsageError: the settings cannot be carried out here, or the folder is taken; nothing has been written then.
+    """
+    on, trainer = _prepare(settings)
+    about = {**provenance(on), "run_id": uuid.uuid4().hex[:8], "execution": trainer.plan.execution}
+    run = RunFolder.create(out, configuration.to_yaml(settings), about)
+    with run.lock():
+        _train(run, settings, trainer, progress, say)
+    return run
+
+
+def resume(run: RunFolder, settings: Settings, progress: Progress = _unheard, say: Say = _to_stderr) -> RunFolder:
+    """Continue a run where its last whole checkpoint stands."""
+    with run.lock():
+        _, trainer = _prepare(settings)
+        checkpoint = run.load()
+        if checkpoint is not None:
+            trainer.restore(checkpoint.step, checkpoint.tensors)
+        _train(run, settings, trainer, progress, say)
+    return run
+
+
+def settings_of(run: RunFolder) -> Settings:
+    """The settings a run was started with."""
+    return configuration.load(Settings, [run.path / "config.yaml"])
+
+
+def reconcile(run: RunFolder, asked: Settings) -> Settings:
+    """The run's settings with those that may change taken from what is asked now.
+
+    Raises:
+        UsageError: what is asked differs in anything that would make it another run.
+    """
+    own = settings_of(run)
+    other = [
+        f"  {path}: {was!r} in the run, {now!r} now"
+        for path, was, now in configuration.difference(own, asked)
+        if not path.startswith(FREE)
+    ]
+    if other:
+        raise UsageError(
+            "\n".join([f"{run.path} was started with other settings:", *other])
+            + "\nresume it without them, or start another run with --out"
+        )
+    return dataclasses.replace(own, tracking=asked.tracking, wandb=asked.wandb, evaluate=asked.evaluate)
+
+
+def evaluate(
+    run: RunFolder, settings: Settings, progress: Callable[[], None] = lambda: None, say: Say = _to_stderr
+) -> dict[str, Any]:
+    """Evaluate a finished run's initialization beside the random one it started from; write figures and pictures."""
+    with run.lock():
+        on = build.device(settings.device)
+        family = build.family(settings, on)
+        fold = build.learner(settings.learner)
+        meta = run.load_initialization(family.layout).to(on)
+        # a random initialization walks with the plain optimizer
+        starts = {settings.learner.name: (meta, fold), "none": (family.initial(settings.seed), None)}
+        choice = settings.evaluate
+        results = {
+            name: walk_and_score(
+                family,
+                theta,
+                learner=learner,
+                optimizer=build.inner(settings.inner, choice.steps),
+                steps=choice.steps,
+                seed=settings.seed,
+                evaluation_seeds=range(choice.repetitions),
+                which=choice.split,
+                execution=build.execution(settings.train.execution, on),
+                progress=progress,
+            )
+            for name, (theta, learner) in starts.items()
+        }
+        document = {
+            "format": 1,
+            "run": run.name,
+            "family": settings.tasks.name,
+            "split": choice.split,
+            "steps": choice.steps,
+            "evaluation_seeds": list(range(choice.repetitions)),
+            "tasks": [family.name(task) for task in family.ids(choice.split)],
+            "learner": settings.learner.name,
+            "seed": settings.seed,
+            "initializations": results,
+        }
+        write_atomic(run.path / "evaluation.json", (json.dumps(document) + "\n").encode())
+        (run.path / "pictures").mkdir(exist_ok=True)
+        pictures.learning_curves(document, run.path / "pictures" / "learning-curves.png")
+        _track_evaluation(run, settings, document, say)
+    return document
+
+
+def _prepare(settings: Settings) -> tuple[str, Trainer]:
+    if settings.train.threads is not None:
+        torch.set_num_threads(settings.train.threads)
+    on = build.device(settings.device)
+    return on, build.trainer(settings, build.family(settings, on), on)
+
+
+def _train(run: RunFolder, settings: Settings, trainer: Trainer, progress: Progress, say: Say) -> None:
+    meta_steps = 0 if settings.learner.name == "none" else settings.train.meta_steps
+    if run.initialization.exists():
+        return
+    rows = run.rewind(trainer.step)
+    tracker = _tracker(run, settings, "train", rows or None, say)
+    code = 1
+    try:
+        with _saving(run, trainer) as completed:
+            while trainer.step < meta_steps:
+                metrics = trainer.meta_step()
+                run.append({"step": trainer.step, **metrics})
+                completed(trainer.step % settings.train.checkpoint_every == 0)
+                tracker.log(metrics, trainer.step)
+                progress(trainer.step, metrics)
+        about = {"learner": settings.learner.name, "family": settings.tasks.name, "seed": settings.seed}
+        run.save_initialization(trainer.meta_parameters, trainer.family.layout, {**about, "meta_steps": meta_steps})
+        tracker.artifact(run.initialization, f"initialization-{run.name}")
+        code = 0
+    finally:
+        tracker.close(code)
+
+
+@contextlib.contextmanager
+def _saving(run: RunFolder, trainer: Trainer) -> Iterator[Callable[[bool], None]]:
+    """Keep the state after every meta-step, so that whatever ends the run, a whole one can be saved."""
+    kept = Checkpoint(trainer.step, trainer.state())
+    saved = kept.step
+
+    def completed(save: bool) -> None:
+        nonlocal kept, saved
+        kept = Checkpoint(trainer.step, trainer.state())
+        if save:
+            run.save(kept)
+            saved = kept.step
+
+    def stop(number: int, frame: object) -> None:
+        raise Stopped
+
+    try:
+        previous = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not in the main thread: whoever owns that decides about signals
+        previous = None
+    try:
+        yield completed
+    finally:
+        if previous is not None:
+            signal.signal(signal.SIGTERM, previous)
+        if kept.step > saved:
+            run.save(kept)
+
+
+def _tracker(
+    run: RunFolder, settings: Settings, job: str, rows: list[dict[str, Any]] | None, say: Say
+) -> tracking.Tracker:
+    """Tracking as the settings want it; a run's evaluation is a wandb run of its own in the same group."""
+    about = json.loads((run.path / "provenance.json").read_text())
+    wandb = settings.wandb
+    suffix = "" if job == "train" else f"-{job}"
+    return tracking.open_tracker(
+        mode="disabled" if settings.tracking == "none" else wandb.mode,
+        project=wandb.project,
+        entity=wandb.entity,
+        run_folder=run.path,
+        run_name=run.name + suffix,
+        run_id=about["run_id"] + suffix,
+        group=wandb.group or settings.tasks.name,
+        tags=[settings.learner.name, f"seed {settings.seed}"],
+        job_type=job,
+        config=configuration.to_dict(settings),
+        resume_rows=rows,
+        say=say,
+    )
+
+
+def _track_evaluation(run: RunFolder, settings: Settings, document: dict[str, Any], say: Say) -> None:
+    tracker = _tracker(run, settings, "evaluate", None, say)
+    try:
+        tracker.curves(run.name, document)
+    finally:
+        tracker.close(0)

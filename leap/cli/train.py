@@ -1,0 +1,84 @@
+"""`leap train`: meta-train an initialization in a run folder, or go on with one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from leap.cli import configuration
+from leap.cli.arguments import Arguments, Option, help_text, split
+from leap.cli.settings import Settings
+from leap.errors import UsageError
+
+OPTIONS = [
+    Option("--out", "path", "Folder of the new run; by default runs/TASKS-LEARNER-seedSEED.", "DIR"),
+    Option("--resume", "path", "Go on with the run in this folder, from its last checkpoint.", "DIR"),
+    Option("--print-config", "flag", "Show the resolved settings as YAML and stop."),
+]
+USAGE = "leap train [FILE.yaml ...] [--FIELD VALUE ...] [--out DIR] | leap train --resume DIR"
+ABOUT = "Meta-train an initialization. Later files win over earlier ones, and fields on the command line over files."
+
+
+def main(argv: Sequence[str]) -> int:
+    """Train; see `leap train --help`."""
+    given = split(argv, OPTIONS)
+    if given.options["help"]:
+        base = configuration.load(Settings, given.files)
+        print(help_text(USAGE, ABOUT, OPTIONS, configuration.help_for(Settings, base, prog="leap train")))
+        return 0
+    if given.options["resume"] and given.options["out"]:
+        raise UsageError(f"--resume {given.options['resume']} and --out {given.options['out']} exclude each other")
+    if given.options["resume"] is None:
+        settings = configuration.load(Settings, given.files, given.overrides, flags=[o.name for o in OPTIONS])
+        if given.options["print_config"]:
+            print(configuration.to_yaml(settings), end="")
+            return 0
+        name = f"{settings.tasks.name}-{settings.learner.name}-seed{settings.seed}"
+        return _carry_out(settings, given.options["out"] or Path("runs") / name, resume=False)
+    return _resume(given)
+
+
+def _resume(given: Arguments) -> int:
+    from leap.cli import session
+    from leap.run import RunFolder
+
+    run = RunFolder.open(given.options["resume"])
+    files: list[str | Path] = [run.path / "config.yaml", *given.files]
+    asked = configuration.load(Settings, files, given.overrides, flags=[o.name for o in OPTIONS])
+    settings = session.reconcile(run, asked)
+    if given.options["print_config"]:
+        print(configuration.to_yaml(settings), end="")
+        return 0
+    return _carry_out(settings, run.path, resume=True)
+
+
+def _carry_out(settings: Settings, out: Path, *, resume: bool) -> int:
+    from tqdm import tqdm
+
+    from leap.cli import session
+    from leap.run import RunFolder
+
+    with tqdm(total=settings.train.meta_steps, unit="step", desc=out.name, disable=None, dynamic_ncols=True) as bar:
+
+        def progress(step: int, metrics: dict[str, float]) -> None:
+            bar.set_postfix_str(describe(metrics), refresh=False)
+            bar.update(step - bar.n)
+
+        try:
+            if resume:
+                run = session.resume(RunFolder.open(out), settings, progress)
+            else:
+                run = session.start(settings, out, progress)
+        except KeyboardInterrupt:
+            bar.close()
+            print(f"\nsaved; go on with: leap train --resume {out}", flush=True)
+            raise
+    print(f"initialization  {run.initialization}\nevaluate it     leap evaluate {out}")
+    return 0
+
+
+def describe(metrics: dict[str, float]) -> str:
+    """The figures of a progress line."""
+    if "train/error_last" in metrics:
+        return f"training error {metrics['train/error']:.1f} %, at the end {metrics['train/error_last']:.1f} %"
+    return f"training loss {metrics['train/loss']:.4g}, at the end {metrics['train/loss_last']:.4g}"

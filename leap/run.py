@@ -1,0 +1,235 @@
+"""A run folder: everything a run is, was and needs in order to go on.
+
+Whatever is written replaces what was there in one step, so that a kill at any moment leaves either the old file or
+the new one. Nothing in the folder can execute: checkpoints are safetensors, the rest is JSON, YAML and pictures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from leap.errors import RunError, UsageError
+from leap.layout import Layout
+
+KEPT = 2  # checkpoints: the newest, and the one to fall back to
+
+
+class Checkpoint(NamedTuple):
+    """State of meta-training after `step` meta-steps."""
+
+    step: int
+    tensors: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths and files of one run."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path, config: str, provenance: Mapping[str, Any]) -> RunFolder:
+        """Start a run in a new or empty folder; `config` is the resolved configuration as YAML.
+
+        Raises:
+            UsageError: the folder holds something already, or is no folder.
+        """
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"{path} is a file; choose another --out")
+        if path.exists() and any(p.name != ".lock" for p in path.iterdir()):
+            what = "another run" if (path / "config.yaml").exists() else "other files"
+            raise UsageError(f"{path} holds {what}; continue a run with --resume {path}, or choose another --out")
+        (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+        run = cls(path)
+        write_atomic(path / "provenance.json", (json.dumps(provenance, indent=2) + "\n").encode())
+        write_atomic(path / "config.yaml", config.encode())
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """An existing run.
+
+        Raises:
+            UsageError: there is no run in the folder.
+        """
+        if not (path / "config.yaml").is_file():
+            raise UsageError(f"{path} holds no run (no config.yaml in it); start one with: leap train ... --out {path}")
+        return cls(path)
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.resolve().name
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run, so that no second process writes to it.
+
+        Raises:
+            UsageError: another process holds it.
+        """
+        import fcntl
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise UsageError(f"{self.path} is in use by another process; wait for it or stop it first") from error
+            yield
+
+    # -- metrics ---------------------------------------------------------------------------------------------------
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add a row to metrics.jsonl."""
+        with (self.path / "metrics.jsonl").open("a") as handle:
+            handle.write(json.dumps(row) + "\n")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Whole rows of metrics.jsonl; a last line that a kill cut short is left out."""
+        path = self.path / "metrics.jsonl"
+        found = []
+        for line in path.read_bytes().splitlines() if path.exists() else []:
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                break
+        return found
+
+    def rewind(self, step: int) -> list[dict[str, Any]]:
+        """Drop rows after `step`, which will be computed again; the rows that stay."""
+        rows = [row for row in self.rows() if row["step"] <= step]
+        write_atomic(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+        return rows
+
+    # -- checkpoints -----------------------------------------------------------------------------------------------
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint and forget all but the last two."""
+        path = self.path / "checkpoints" / f"step-{checkpoint.step:08d}.safetensors"
+        write_atomic(path, pack(checkpoint.tensors, {"step": checkpoint.step}))
+        for old in self._checkpoints()[KEPT:]:
+            old.unlink()
+
+    def load(self) -> Checkpoint | None:
+        """The newest whole checkpoint; a damaged one is passed over with a warning on stderr. None: there is none.
+
+        Raises:
+            RunError: there are checkpoints and all of them are damaged.
+        """
+        paths = self._checkpoints()
+        for path in paths:
+            try:
+                tensors, about = unpack(path)
+                return Checkpoint(int(about["step"]), tensors)
+            except (RunError, KeyError, TypeError, ValueError) as error:
+                print(f"warning: {error}; falling back to the checkpoint before it", file=sys.stderr)
+        if paths:
+            raise RunError(f"all checkpoints in {paths[0].parent} are damaged; start the run anew with another --out")
+        return None
+
+    def _checkpoints(self) -> list[Path]:
+        return sorted((self.path / "checkpoints").glob("step-*.safetensors"), reverse=True)
+
+    # -- the learned initialization ----------------------------------------------------------------------------------
+
+    @property
+    def initialization(self) -> Path:
+        """Where the learned initialization is."""
+        return self.path / "initialization.safetensors"
+
+    def save_initialization(self, meta: Tensor, layout: Layout, about: Mapping[str, Any]) -> None:
+        """Write meta-parameters [n + e]: theta by parameter name, and what the learner keeps behind it.
+
+        The header's `leap` entry holds the layout: names, shapes, and how much of the vector is trunk and shared.
+        """
+        tensors = layout.unflatten(meta[: layout.n])
+        if len(meta) > layout.n:
+            tensors[EXTRA] = meta[layout.n :]
+        shape = {"names": layout.names, "shapes": layout.shapes, "trunk": layout.trunk, "shared": layout.shared}
+        write_atomic(self.initialization, pack(tensors, {**about, "layout": shape}))
+
+    def load_initialization(self, layout: Layout) -> Tensor:
+        """Meta-parameters [n + e] of a finished run.
+
+        Raises:
+            UsageError: the run has not finished.
+            RunError: the file is damaged, or belongs to another model.
+        """
+        if not self.initialization.exists():
+            raise UsageError(
+                f"{self.path} has no learned initialization yet; finish it with: leap train --resume {self.path}"
+            )
+        tensors, about = unpack(self.initialization)
+        names = tuple(about.get("layout", {}).get("names", ()))
+        if names != layout.names:
+            raise RunError(f"{self.initialization} holds another model: parameters {names}, expected {layout.names}")
+        try:
+            theta = layout.flatten(tensors)
+        except ValueError as error:
+            raise RunError(f"{self.initialization} holds another model: {error}") from error
+        return torch.cat([theta, tensors[EXTRA]]) if EXTRA in tensors else theta
+
+
+EXTRA = "learner/extra"  # no parameter's name holds a slash
+
+
+def pack(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
+    """Safetensors bytes whose header tells what they are and holds a digest of the tensors."""
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # one entry: safetensors writes several in an order of its own, and equal runs shall have equal files
+    return safetensors.torch.save(kept, metadata={"leap": json.dumps({**about, "format": 1, "sha256": _digest(kept)})})
+
+
+def unpack(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors of a file that `pack` made, and what its header tells.
+
+    Raises:
+        RunError: the file cannot be read, is cut short, or its tensors are not those that were written.
+    """
+    try:
+        data = path.read_bytes()
+        size = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + size])["__metadata__"]
+        about: dict[str, Any] = json.loads(header["leap"])
+        tensors = safetensors.torch.load(data)
+    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+        raise RunError(f"{path} is damaged or was not written by leap ({type(error).__name__}: {error})") from error
+    if about.get("sha256") != _digest(tensors):
+        raise RunError(f"{path} is damaged: its tensors do not match their digest")
+    return tensors, about
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replace a file in one step: a kill leaves the old one or the new one, on disk."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    whole = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        whole.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return whole.hexdigest()

@@ -1,0 +1,261 @@
+"""Meta-training: draw tasks, walk, average, step. Nothing here knows which tasks or which learner."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from leap.batching import Execution
+from leap.errors import RunError, UsageError
+from leap.layout import Layout
+from leap.metrics.path import path_length
+from leap.optim import Optimizer, Schedule
+from leap.randomness import derive, generator
+from leap.walk import Fold, TaskBatch, Walk, walk
+
+
+class Family(Protocol):
+    """Where tasks come from. A user's own family is one class with these members."""
+
+    layout: Layout
+
+    def ids(self, which: str) -> Sequence[int]:
+        """Task ids of the split `train`, `validation` or `test`."""
+
+    def name(self, task: int) -> str:
+        """A task's name in tables and logs."""
+
+    def initial(self, seed: int) -> Tensor:
+        """A random initialization [n], on the device where tasks live."""
+
+    def batch(self, ids: Sequence[int], seeds: Sequence[int]) -> TaskBatch:
+        """Tasks that walk together; each draws its data from its own seed."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What meta-training does, apart from tasks and learner.
+
+    Attributes:
+        seed: Root of all randomness.
+        inner_steps: K, steps a task walks.
+        meta_batch: T, tasks a meta-step.
+        execution: How a walk evaluates its tasks.
+        most_bad: Share of a meta-batch that may be lost to NaN or infinity before the run stops.
+        walk: The inner loop, `leap.walk.walk` or an engine of the same signature.
+    """
+
+    seed: int
+    inner_steps: int
+    meta_batch: int
+    execution: Execution
+    most_bad: float = 0.5
+    walk: Callable[..., Walk] = walk
+
+
+class MetaOptimizer:
+    """A torch optimizer on the meta-parameters, with a schedule of its learning rate.
+
+    Args:
+        meta: Meta-parameters [m + e]; the optimizer moves them in place.
+        name: Any class of `torch.optim` that steps on dense gradients without a closure.
+        schedule: Factor of the learning rate at a meta-step.
+        options: The class's own keyword arguments, `lr` among them.
+    """
+
+    def __init__(self, meta: Tensor, name: str, schedule: Schedule, options: Mapping[str, Any]) -> None:
+        self.meta = torch.nn.Parameter(meta)
+        self.optimizer = build_meta_optimizer(name, self.meta, options)
+        self.schedule = schedule
+        self._rate = [group["lr"] for group in self.optimizer.param_groups]
+
+    def step(self, grad: Tensor, step: int) -> float:
+        """Descend a meta-gradient [m + e] at meta-step `step` (from 0); the learning rate used."""
+        for group, rate in zip(self.optimizer.param_groups, self._rate, strict=True):
+            group["lr"] = rate * self.schedule(step)
+        self.meta.grad = grad
+        self.optimizer.step()
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def state(self) -> dict[str, Tensor]:
+        """The optimizer's own tensors by name; numbers become tensors."""
+        kept = self.optimizer.state.get(self.meta, {})
+        return {name: torch.as_tensor(value) for name, value in kept.items() if value is not None}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take up a state that `state` returned, exactly: torch's own loading would cast NAdam's product of factors.
+
+        Scalars (counters) stay on the CPU, where torch keeps them.
+        """
+        placed = {name: t.to(self.meta.device) if t.dim() else t for name, t in tensors.items()}
+        self.optimizer.state[self.meta] = {name: t.clone() for name, t in placed.items()}
+
+
+def build_meta_optimizer(name: str, parameter: torch.nn.Parameter, options: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """A torch optimizer by name.
+
+    Raises:
+        UsageError: no such class, one that cannot step on a single dense vector, or options it does not take.
+    """
+    import difflib
+
+    known = sorted(
+        n for n, c in vars(torch.optim).items() if isinstance(c, type) and issubclass(c, torch.optim.Optimizer)
+    )
+    usable = [n for n in known if n not in ("Optimizer", "LBFGS", "SparseAdam", "Muon")]  # closure, sparse, matrices
+    if name not in usable:
+        near = difflib.get_close_matches(name, usable, 1, 0.4)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise UsageError(f"no meta-optimizer {name!r}.{hint} Known: {usable}")
+    try:
+        built: torch.optim.Optimizer = getattr(torch.optim, name)([parameter], **options)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"torch.optim.{name} refuses {dict(options)}: {error}") from error
+    return built
+
+
+class Trainer:
+    """Meta-trains an initialization, a meta-step a call.
+
+    Args:
+        family: Tasks.
+        learner: A fold from `leap.learners`.
+        inner: The inner optimizer.
+        meta: Name, schedule and options of the meta-optimizer, see `MetaOptimizer`.
+        plan: The rest.
+
+    Example:
+        >>> from leap import learners, optim
+        >>> from tasks.quadratic import Quadratic
+        >>> plan = Plan(seed=0, inner_steps=5, meta_batch=4, execution="batched")
+        >>> meta = ("SGD", lambda step: 1.0, {"lr": 1.0})
+        >>> trainer = Trainer(Quadratic(), learners.reptile(), optim.sgd(0.1), meta, plan)
+        >>> losses = [trainer.meta_step()["train/loss"] for _ in range(20)]
+        >>> losses[-1] < losses[0]
+        True
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        learner: Fold,
+        inner: Optimizer,
+        meta: tuple[str, Schedule, Mapping[str, Any]],
+        plan: Plan,
+    ) -> None:
+        self.family, self.learner, self.inner, self.plan = family, learner, inner, plan
+        theta = family.initial(plan.seed)
+        if learner.extend:
+            extra = learner.extend(theta, family.layout, len(family.ids("train")))
+            theta = torch.cat([theta, extra])
+        self.meta = MetaOptimizer(theta, *meta)
+        self.step = 0
+
+    @property
+    def theta(self) -> Tensor:
+        """The learned initialization [n]."""
+        return self.meta.meta.detach()[: self.family.layout.n].clone()
+
+    @property
+    def meta_parameters(self) -> Tensor:
+        """The initialization and what the learner keeps behind it [n + e]."""
+        return self.meta.meta.detach().clone()
+
+    def state(self) -> dict[str, Tensor]:
+        """Copies of all tensors that meta-training goes on from; with `step` they are the whole state."""
+        kept = {f"optimizer/{name}": tensor.clone() for name, tensor in self.meta.state().items()}
+        return {"meta": self.meta_parameters, **kept}
+
+    def restore(self, step: int, tensors: Mapping[str, Tensor]) -> None:
+        """Go on after meta-step `step` from what `state` returned then.
+
+        Raises:
+            RunError: the tensors belong to another model or learner.
+        """
+        meta = tensors.get("meta")
+        if meta is None or meta.shape != self.meta.meta.shape:
+            got = "none" if meta is None else tuple(meta.shape)
+            raise RunError(f"the checkpoint's meta-parameters are {got}, expected {tuple(self.meta.meta.shape)}")
+        self.meta.meta.data.copy_(meta)
+        prefix = "optimizer/"
+        self.meta.restore({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        self.step = step
+
+    def draw(self, step: int) -> list[int]:
+        """Task ids of a meta-step: passes over the pretraining tasks, each in a new order."""
+        ids = list(self.family.ids("train"))
+        stream = generator(self.plan.seed, "meta-batch", step)
+        drawn: list[int] = []
+        while len(drawn) < self.plan.meta_batch:
+            drawn += [ids[i] for i in torch.randperm(len(ids), generator=stream).tolist()]
+        return drawn[: self.plan.meta_batch]
+
+    def meta_step(self) -> dict[str, float]:
+        """One meta-step; what to log of it.
+
+        Raises:
+            RunError: more of the meta-batch than `plan.most_bad` was lost to NaN or infinity.
+        """
+        started, plan = time.perf_counter(), self.plan
+        ids = self.draw(self.step)
+        seeds = [derive(plan.seed, "walk", self.step, slot, task) for slot, task in enumerate(ids)]
+        walked = plan.walk(
+            self.family.batch(ids, seeds),
+            self.meta.meta.detach(),
+            steps=plan.inner_steps,
+            optimizer=self.inner,
+            folds={"learner": self.learner, "path_length": path_length()},
+            execution=plan.execution,
+        )
+        grads = walked.results["learner"]
+        good = walked.losses.isfinite().all(dim=1) & grads.isfinite().all(dim=1)
+        if not bool(good.all()):  # the one synchronisation of a meta-step
+            self._refuse(good, walked, ids)
+        grad = grads[good].mean(dim=0)
+        before = self.meta.meta.detach().clone()
+        rate = self.meta.step(grad, self.step)
+        self.step += 1
+        return _metrics(walked, good, grad, self.meta.meta.detach() - before, rate, started)
+
+    def _refuse(self, good: Tensor, walked: Walk, ids: Sequence[int]) -> None:
+        """Stop where too much of a meta-batch is lost, saying which task, step and value came first."""
+        bad = int((~good).sum())
+        if bad / len(good) <= self.plan.most_bad and bad < len(good):
+            return
+        row = int((~good).nonzero()[0])
+        # a joint walk has one row for all tasks, whose steps take turns
+        names = [self.family.name(ids[row])] if len(good) == len(ids) else sorted({self.family.name(t) for t in ids})
+        finite = walked.losses[row].isfinite()
+        where = "its meta-gradient, every loss being finite"
+        if not bool(finite.all()):
+            first = int((~finite).nonzero()[0])
+            where = f"loss {walked.losses[row, first].item()} at inner step {first}"
+        raise RunError(
+            f"meta-step {self.step}: {bad} of {len(good)} walks met NaN or infinity, "
+            f"first in task {', '.join(names)}: {where}. "
+            f"At most a share of {self.plan.most_bad} is tolerated (train.most_bad); "
+            "try a smaller inner or meta learning rate"
+        )
+
+
+def _metrics(walked: Walk, good: Tensor, grad: Tensor, update: Tensor, rate: float, started: float) -> dict[str, float]:
+    losses = walked.losses[good]
+    values = {
+        "train/loss": losses.mean(),
+        "train/loss_first": losses[:, 0].mean(),
+        "train/loss_last": losses[:, -1].mean(),
+        "train/path_length": walked.results["path_length"][good].mean(),
+        "meta/gradient_norm": grad.norm(),
+        "meta/update_norm": update.norm(),
+        "meta/bad_tasks": (~good).sum(),
+    }
+    if "error" in walked.aux:
+        errors = walked.aux["error"][good]
+        values |= {"train/error": errors.mean(), "train/error_last": errors[:, -1].mean()}
+    numbers = dict(zip(values, torch.stack([v.double() for v in values.values()]).tolist(), strict=True))
+    return numbers | {"meta/lr": rate, "time/meta_step_s": time.perf_counter() - started}

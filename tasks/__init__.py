@@ -1,0 +1,1 @@
+"""Task families: data, models and losses; each is imported by its own name, nothing here."""
