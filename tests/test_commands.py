@@ -29,7 +29,9 @@ def leap(*arguments):
 
 
 @pytest.mark.parametrize("config", EXPERIMENTS, ids=lambda p: p.stem)
-def test_every_experiment_runs_two_meta_steps(config, tmp_path, data_folder):
+def test_every_experiment_runs_two_meta_steps(config, tmp_path, request):
+    if "omniglot" in config.stem:
+        request.getfixturevalue("data_folder")
     small = ["--train.inner-steps", "2", "--train.meta-batch", "2", *QUICK]
     if "filters" in config.read_text() or "omniglot" in config.read_text():
         small += ["--model.filters", "4"]

@@ -52,6 +52,7 @@ def main(argv: Sequence[str]) -> int:
     base = next(iter(runs.values()))
     name = Path(given.files[0]).stem if given.files else base.tasks.name
     out: Path = given.options["out"] or Path("runs") / name
+    runs = {name: _grouped(settings, out.resolve().name) for name, settings in runs.items()}
     check(out, runs)
     carry_out(out, runs, base.compare.jobs)
     _tell(out, [out / name for name in runs])
@@ -75,7 +76,7 @@ def plan(files: Sequence[str], overrides: Sequence[str]) -> dict[str, Settings]:
     base = configuration.load(Settings, files, overrides)
     runs = {}
     for learner in base.compare.learners:
-        source = learner if learner.endswith((".yaml", ".yml")) else f"learner/{learner}"
+        source = learner if "/" in learner or learner.endswith((".yaml", ".yml")) else f"learner/{learner}"
         settings = configuration.load(Settings, [*files, source], overrides)
         for seed in base.compare.seeds:
             runs[f"{Path(source).stem}-seed{seed}"] = dataclasses.replace(settings, seed=seed)
@@ -191,6 +192,11 @@ def _follow(futures: list[Future[None]], messages: Any, bar: Any) -> None:
         bar.set_postfix_str(name, refresh=False)
         bar.update(step - reached.get(name, 0))
         reached[name] = step
+
+
+def _grouped(settings: Settings, group: str) -> Settings:
+    """The same settings, in the comparison's wandb group unless they name one."""
+    return dataclasses.replace(settings, wandb=dataclasses.replace(settings.wandb, group=settings.wandb.group or group))
 
 
 def _silent(text: str) -> None:

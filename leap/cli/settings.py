@@ -331,7 +331,7 @@ class Wandb:
     entity: str | None = None
     """User or team."""
     group: str | None = None
-    """Runs of one comparison share it; by default the tasks' name."""
+    """Runs of one comparison share it; by default the comparison's folder, for a single run the tasks' name."""
 
 
 @dataclass(frozen=True)
@@ -339,7 +339,7 @@ class Compare:
     """A comparison: every learner with every seed."""
 
     learners: tuple[str, ...] = ("leap", "reptile", "fomaml", "finetune", "none")
-    """Names in configs/learner, or YAML files."""
+    """Names in configs/learner, other names there are (`omniglot-reduced/leap`), or YAML files."""
     seeds: tuple[Seed, ...] = (0, 1, 2)
     """Seeds."""
     jobs: Count = 2

@@ -1,0 +1,7 @@
+"""Runs side by side: a table for the terminal, pictures, and one page that tells the whole story."""
+
+from leap.report.page import write_report
+from leap.report.summary import Summary, summarize
+from leap.report.text import comparison_text
+
+__all__ = ["Summary", "comparison_text", "summarize", "write_report"]

@@ -1,0 +1,138 @@
+"""evaluation.json as arrays: S evaluation seeds, T held-out tasks, K inner steps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from leap.errors import RunError
+
+FILE = "evaluation.json"
+CURVES = ("train_error", "train_loss")  # [S, T, K]; every other measurement is [S, T]
+OPTIONAL = ("test_error", "train_error", "train_error_auc")  # absent where a family has no error
+REQUIRED = ("test_loss", "train_loss", "train_loss_auc", "path_length")
+BASELINE = "none"
+COLUMNS = ("task", "evaluation_seed", "inner_step", "initialization", "train_loss", "train_error")  # of `curve_rows`
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `leap evaluate` measured; `values[name][key]` are an initialization's numbers, NaN where not finite."""
+
+    family: str
+    split: str
+    steps: int
+    tasks: tuple[str, ...]
+    evaluation_seeds: tuple[int, ...]
+    learner: str
+    seed: int
+    values: Mapping[str, Mapping[str, np.ndarray]]
+
+    @property
+    def has_error(self) -> bool:
+        """Whether the family measures an error in percent beside its loss."""
+        return all("test_error" in values for values in self.values.values())
+
+    @property
+    def curve(self) -> str:
+        """The key of the learning curve that people look at: the training error where there is one."""
+        return "train_error" if self.has_error else "train_loss"
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """The evaluation in a file; raises RunError, naming file and place, where it is damaged."""
+    return parse_evaluation(read_json(path), path)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; raises RunError where it cannot be read or is cut short."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunError(f"Cannot read {path}: {error.strerror or error}. May it be read?") from None
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{path} is damaged or cut short ({error}). {_cure(path)}") from None
+
+
+def parse_evaluation(content: Any, path: Path | str = FILE) -> Evaluation:
+    """Check the content of an evaluation.json and give it as arrays.
+
+    Args:
+        content: The parsed file.
+        path: Named in errors.
+
+    Raises:
+        RunError: another format, a missing field, a wrong shape, or an error outside 0..100 percent.
+    """
+    if not isinstance(content, dict) or content.get("format") != 1:
+        found = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise RunError(f"{path} has format {found!r}, this program reads format 1. {_cure(path)}")
+    try:
+        head = Evaluation(
+            family=str(content["family"]),
+            split=str(content["split"]),
+            steps=int(content["steps"]),
+            tasks=tuple(str(task) for task in content["tasks"]),
+            evaluation_seeds=tuple(int(seed) for seed in content["evaluation_seeds"]),
+            learner=str(content["learner"]),
+            seed=int(content["seed"]),
+            values={},
+        )
+        named = dict(content["initializations"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path} lacks a field or holds a wrong one ({error!r}). {_cure(path)}") from None
+    if head.learner not in named:
+        raise RunError(f"{path} holds {sorted(named)} but not its own learner {head.learner!r}. {_cure(path)}")
+    values = {str(name): _measurements(head, str(name), held, path) for name, held in named.items()}
+    return Evaluation(**{**vars(head), "values": values})
+
+
+def curve_rows(evaluation: Evaluation) -> list[list[Any]]:
+    """Every point of every learning curve, a row of COLUMNS each; None where there is no value. Inner steps from 1."""
+    rows: list[list[Any]] = []
+    for name, values in evaluation.values.items():
+        for s, seed in enumerate(evaluation.evaluation_seeds):
+            for t, task in enumerate(evaluation.tasks):
+                loss = values["train_loss"][s, t]
+                error = values["train_error"][s, t] if "train_error" in values else np.full_like(loss, np.nan)
+                pairs = zip(_plain(loss), _plain(error), strict=True)
+                rows += [[task, seed, step, name, *pair] for step, pair in enumerate(pairs, 1)]
+    return rows
+
+
+def _plain(values: np.ndarray) -> list[float | None]:
+    return [None if np.isnan(value) else float(value) for value in values]
+
+
+def _measurements(head: Evaluation, name: str, held: Any, path: Path | str) -> dict[str, np.ndarray]:
+    arrays = {}
+    for key in (*REQUIRED, *OPTIONAL, *(held if isinstance(held, dict) else ())):
+        where = f"{path}: initializations.{name}.{key}"
+        if not isinstance(held, dict) or key not in held:
+            if key in REQUIRED:
+                raise RunError(f"{where} is missing. {_cure(path)}")
+            continue
+        try:
+            array = np.array(held[key], dtype=float)  # null becomes NaN
+        except (TypeError, ValueError):
+            raise RunError(f"{where} is not a table of numbers. {_cure(path)}") from None
+        shape: tuple[int, ...] = (len(head.evaluation_seeds), len(head.tasks))
+        if key in CURVES:
+            shape = (*shape, array.shape[-1] if array.ndim == 3 else head.steps)
+        if array.shape != shape or 0 in shape:
+            raise RunError(f"{where} has shape {list(array.shape)}, expected {list(shape)}. {_cure(path)}")
+        if "error" in key and np.nanmax(array, initial=0.0) > 100.001:  # the walk counts in single precision
+            raise RunError(f"{where} reaches {np.nanmax(array):g}; errors are percent, 0 to 100. {_cure(path)}")
+        arrays[key] = np.where(np.isfinite(array), array, np.nan)
+    return arrays
+
+
+def _cure(path: Path | str) -> str:
+    if Path(path).name != FILE:
+        return "Restore it, or leave this run out."
+    return f"Write it anew: leap evaluate {Path(path).parent}"

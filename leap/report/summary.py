@@ -1,0 +1,187 @@
+"""Runs of one comparison, reduced to a table: a row an initialization, a mean over training seeds with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from leap.errors import UsageError
+from leap.metrics.statistics import Interval, difference_interval, mean_interval
+from leap.report.baseline import baselines
+from leap.report.differences import differing_fields, group_labels, group_runs
+from leap.report.evaluation import BASELINE, Evaluation
+from leap.report.runs import Run, read_runs
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A column of the table. Lower is better in all of them."""
+
+    key: str
+    label: str
+    unit: str
+
+
+ERROR_MEASURES = (
+    Measure("test_error", "final test error", "%"),
+    Measure("train_error_auc", "area under training-error curve", "%"),
+    Measure("path_length", "path length", ""),
+)
+LOSS_MEASURES = (
+    Measure("test_loss", "final test loss", ""),
+    Measure("train_loss_auc", "area under training-loss curve", ""),
+    Measure("path_length", "path length", ""),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One initialization: `tables[key]` is [N seeds, T tasks], `curves` [N, K], both means over evaluation seeds."""
+
+    label: str
+    seeds: tuple[int, ...]
+    runs: tuple[Run, ...]
+    tables: dict[str, np.ndarray]
+    curves: np.ndarray
+    baseline: bool = False
+
+    def values(self, key: str) -> list[float]:
+        """One number a training seed: the mean over tasks and evaluation seeds, NaN where a walk diverged."""
+        return [float(value) for value in self.tables[key].mean(axis=1)]
+
+    def interval(self, key: str) -> Interval | None:
+        """Mean over training seeds with its 95% interval; None where a walk diverged, so that no mean is honest."""
+        values = self.values(key)
+        return mean_interval(values) if np.isfinite(values).all() else None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The best initialization beside one other: `behind` is how much worse the other is, over seeds."""
+
+    best: Row
+    other: Row
+    behind: Interval
+    paired: bool
+
+    @property
+    def settled(self) -> bool:
+        """Whether the interval of the difference leaves out zero."""
+        return self.behind.low is not None and self.behind.low > 0
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A comparison. `rows` are best first; `groups` also name what has no evaluation yet."""
+
+    evaluation: Evaluation
+    measures: tuple[Measure, ...]
+    rows: tuple[Row, ...]
+    groups: tuple[tuple[str, tuple[Run, ...]], ...]
+    missing: tuple[Run, ...]
+    differences: dict[str, list[str]]
+
+    def verdicts(self) -> list[Verdict]:
+        """The best row against every other one, in the table's order; empty where a mean does not exist."""
+        best, *others = self.rows
+        key = self.measures[0].key
+        return [_compare(best, row, key) for row in others if best.interval(key) and row.interval(key)]
+
+
+def summarize(folders: Iterable[Path | str]) -> Summary:
+    """Read run folders and reduce them to a table.
+
+    Runs that differ in seed, tracking and device only are one row. The rows "none" are the random initializations
+    that the learners started from: one value a seed, however many learners share it.
+
+    Args:
+        folders: Run folders, as `leap train` wrote them.
+
+    Raises:
+        UsageError: not a run folder, none evaluated, evaluations of different tasks or protocols, or a configuration
+            given twice with one seed.
+        RunError: a damaged file.
+    """
+    runs = read_runs(folders)
+    groups = group_runs(runs)
+    _refuse_repeats(groups)
+    labels = group_labels(groups)
+    evaluated = [run for run in runs if run.evaluation is not None]
+    first = _one_protocol(evaluated, runs)
+    measures = ERROR_MEASURES if first.has_error else LOSS_MEASURES
+    rows = [
+        _row(label, group, measures)
+        for label, group in zip(labels, groups, strict=True)
+        if group[0].learner != BASELINE and any(run.evaluation is not None for run in group)
+    ]
+    for found in baselines(groups, labels):
+        rows.append(_row(found.label, [found.runs[seed] for seed in sorted(found.runs)], measures, baseline=True))
+    return Summary(
+        evaluation=first,
+        measures=measures,
+        rows=tuple(sorted(rows, key=lambda row: _order(row, measures[0].key))),
+        groups=tuple((label, tuple(group)) for label, group in zip(labels, groups, strict=True)),
+        missing=tuple(run for run in runs if run.evaluation is None),
+        differences=differing_fields([group[0].config for group in groups]),
+    )
+
+
+def _refuse_repeats(groups: Sequence[Sequence[Run]]) -> None:
+    for group in groups:
+        for one, next_one in pairwise(group):
+            if one.seed == next_one.seed:
+                raise UsageError(
+                    f"{one.folder} and {next_one.folder} are one configuration with one seed ({one.seed}): "
+                    "counting both would make the result look surer than it is. Leave one out."
+                )
+
+
+def _one_protocol(evaluated: Sequence[Run], runs: Sequence[Run]) -> Evaluation:
+    """The evaluation that all share in tasks and protocol."""
+    if not evaluated:
+        raise UsageError(f"None of the {len(runs)} runs has been evaluated. Start with: leap evaluate {runs[0].folder}")
+    first = evaluated[0]
+    assert first.evaluation is not None
+    for run in evaluated[1:]:
+        assert run.evaluation is not None
+        for field in ("family", "split", "steps", "tasks", "evaluation_seeds", "has_error"):
+            mine, other = getattr(first.evaluation, field), getattr(run.evaluation, field)
+            if mine != other:
+                raise UsageError(
+                    f"{first.folder} and {run.folder} cannot be compared: {field} is {_short(mine)} in the one and "
+                    f"{_short(other)} in the other. Report them apart, or evaluate them alike."
+                )
+    return first.evaluation
+
+
+def _short(value: object) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _row(label: str, runs: Sequence[Run], measures: Sequence[Measure], baseline: bool = False) -> Row:
+    held = [(run, run.evaluation) for run in runs if run.evaluation is not None]
+    values = [evaluation.values[BASELINE if baseline else evaluation.learner] for _, evaluation in held]
+    curve = held[0][1].curve
+    return Row(
+        label=label,
+        seeds=tuple(run.seed for run, _ in held),
+        runs=tuple(run for run, _ in held),
+        tables={one.key: np.stack([value[one.key].mean(axis=0) for value in values]) for one in measures},
+        curves=np.stack([value[curve].mean(axis=(0, 1)) for value in values]),
+        baseline=baseline,
+    )
+
+
+def _order(row: Row, key: str) -> tuple[bool, float]:
+    interval = row.interval(key)
+    return (interval is None, interval.mean if interval else 0.0)
+
+
+def _compare(best: Row, other: Row, key: str) -> Verdict:
+    paired = set(best.seeds) == set(other.seeds)
+    return Verdict(best, other, difference_interval(other.values(key), best.values(key), paired=paired), paired)

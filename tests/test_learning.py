@@ -1,0 +1,39 @@
+"""Meta-training on real Omniglot, small and short, must learn: not merely finish."""
+
+import numpy as np
+import pytest
+
+from leap import learners, optim
+from leap.evaluate import evaluate
+from leap.trainer import Plan, Trainer
+
+
+@pytest.fixture(scope="module")
+def family(request):
+    import os
+    from pathlib import Path
+
+    from tasks import omniglot
+    from tasks.alphabets import Alphabets, Protocol
+
+    folder = os.environ.get("LEAP_DATA") or pytest.skip("LEAP_DATA is not set: it names the folder that holds omniglot/")
+    return Alphabets(omniglot.load(Path(folder)), Protocol(held_out=5), seed=0, filters=12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "rate"), [("leap", 0.15), ("reptile", 1.0)])
+def test_held_out_alphabets_are_learned_faster_and_better(family, name, rate):
+    learner = getattr(learners, name)()
+    plan = Plan(seed=0, inner_steps=30, meta_batch=4, execution="sequential")
+    trainer = Trainer(family, learner, optim.sgd(0.1), ("SGD", optim.constant, {"lr": rate}), plan)
+    options = {"optimizer": optim.sgd(0.1), "steps": 40, "seed": 0, "evaluation_seeds": [0], "execution": "sequential"}
+    random = evaluate(family, trainer.theta, learner=None, **options)
+    for _ in range(25):
+        trainer.meta_step()
+    learned = evaluate(family, trainer.theta, learner=learner, **options)
+    for measure in ("test_error", "train_error_auc", "train_loss_auc"):
+        before, after = np.array(random[measure][0]), np.array(learned[measure][0])
+        assert after.mean() < before.mean(), (measure, before, after)
+    gain = np.array(random["train_error_auc"][0]) - np.array(learned["train_error_auc"][0])
+    print(gain, np.mean(random["test_error"]), np.mean(learned["test_error"]))
+    assert (gain > 0).all() and gain.mean() > 4  # percentage points, on every held-out alphabet
