@@ -27,14 +27,15 @@ class Protocol(NamedTuple):
     ways: int = 20
     shots: int = 15  # training drawings a character
     queries: int = 5  # test drawings a character
-    train: int = 25  # pretraining alphabets
+    train: int = 25  # pretraining alphabets, the first of the pool
+    pool: int = 25  # alphabets that pretraining may use; those that are left over are for validation
     held_out: int = 10  # alphabets of the final evaluation
     batch_size: int = 20
     augmentation: Augmentation | None = Augmentation()
 
 
 class Splits(NamedTuple):
-    """Positions of alphabets; `validation` is in neither the largest pretraining set nor the evaluation."""
+    """Positions of alphabets; `validation` is neither in the pretraining pool nor held out."""
 
     train: tuple[int, ...]
     validation: tuple[int, ...]
@@ -63,8 +64,7 @@ def split(count: int, protocol: Protocol, seed: int) -> Splits:
         )
     order = torch.randperm(count, generator=generator(seed, "split")).tolist()
     test, rest = order[: protocol.held_out], order[protocol.held_out :]
-    largest = max(protocol.train, min(25, len(rest) - 1))
-    return Splits(tuple(rest[: protocol.train]), tuple(rest[largest:]), tuple(test))
+    return Splits(tuple(rest[: protocol.train]), tuple(rest[max(protocol.pool, protocol.train) :]), tuple(test))
 
 
 class Alphabets:

@@ -86,8 +86,9 @@ class TasksetFamily:
         fresh = copy.deepcopy(self.module).cpu()
         with _seeded(derive(seed, "initialization")):
             for layer in fresh.modules():
-                if hasattr(layer, "reset_parameters"):
-                    layer.reset_parameters()
+                reset = getattr(layer, "reset_parameters", None)
+                if callable(reset):
+                    reset()
         return self.layout.flatten(fresh).to(self.device)
 
     def batch(self, ids: Sequence[int], seeds: Sequence[int]) -> TasksetBatch:

@@ -80,7 +80,8 @@ def test_a_comparison_gives_table_report_and_pictures_and_goes_on_where_it_stopp
 
 
 def test_a_comparison_uses_the_numbers_of_single_runs(tmp_path):
-    assert leap("compare", *SMALL, "--out", tmp_path / "all", "--compare.jobs", "1", "--compare.learners", "leap", "--compare.seeds", "3") == 0  # fmt: skip
+    chosen = ["--compare.jobs", "1", "--compare.learners", "leap", "--compare.seeds", "3"]
+    assert leap("compare", *SMALL, "--out", tmp_path / "all", *chosen) == 0
     assert leap("train", "quadratic.yaml", "learner/leap.yaml", *QUICK, "--seed", "3", "--out", tmp_path / "one") == 0
     assert leap("evaluate", tmp_path / "one") == 0
     together = json.loads((tmp_path / "all" / "leap-seed3" / "evaluation.json").read_text())
@@ -218,7 +219,8 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, capsys, monkeypatch):
 
 
 def test_help_is_quick_and_light():
-    code = "import sys; from leap.cli.main import main; main(['--help']); assert not {'torch', 'numpy', 'wandb'} & set(sys.modules)"
+    code = "import sys; from leap.cli.main import main; main(['--help']); "
+    code += "assert not {'torch', 'numpy', 'wandb'} & set(sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "train" in told.stdout
 
@@ -237,11 +239,11 @@ def test_an_offline_run_holds_what_the_run_folder_does(tmp_path, monkeypatch):
     settings = configuration.load(Settings, ["quadratic.yaml"], ["--train.meta-steps", "3"])
     run = session.start(settings, tmp_path / "run")
     session.evaluate(run, settings)
-    evaluated = OfflineRun(run.path)  # the newest: the evaluation, a wandb run of its own in the same group
+    evaluated = OfflineRun.finished(run.path)  # the newest: the evaluation, a wandb run of its own in the same group
     assert evaluated.run.job_type == "evaluate" and evaluated.exit_code == 0
     for part in (run.path / "wandb").glob("offline-run-*-evaluate"):
         shutil.rmtree(part)
-    trained = OfflineRun(run.path)
+    trained = OfflineRun.finished(run.path)
     assert trained.run.job_type == "train" and trained.run.run_group == evaluated.run.run_group == "quadratic"
     assert set(trained.run.tags) == {"leap", "seed 0"}
     assert trained.config["train"]["meta_steps"] == 3 and trained.config["learner"]["name"] == "leap"

@@ -9,14 +9,14 @@ from leap.trainer import Plan, Trainer
 
 
 @pytest.fixture(scope="module")
-def family(request):
+def family():
     import os
     from pathlib import Path
 
     from tasks import omniglot
     from tasks.alphabets import Alphabets, Protocol
 
-    folder = os.environ.get("LEAP_DATA") or pytest.skip("LEAP_DATA is not set: it names the folder that holds omniglot/")
+    folder = os.environ.get("LEAP_DATA") or pytest.skip("LEAP_DATA, the folder that holds omniglot/, is not set")
     return Alphabets(omniglot.load(Path(folder)), Protocol(held_out=5), seed=0, filters=12)
 
 
@@ -35,5 +35,4 @@ def test_held_out_alphabets_are_learned_faster_and_better(family, name, rate):
         before, after = np.array(random[measure][0]), np.array(learned[measure][0])
         assert after.mean() < before.mean(), (measure, before, after)
     gain = np.array(random["train_error_auc"][0]) - np.array(learned["train_error_auc"][0])
-    print(gain, np.mean(random["test_error"]), np.mean(learned["test_error"]))
     assert (gain > 0).all() and gain.mean() > 4  # percentage points, on every held-out alphabet

@@ -59,6 +59,7 @@ def test_the_learners_listed_are_those_there_are():
 
 def test_the_method_runs_from_the_source_tree_without_the_command_line_packages():
     """The method needs torch alone; nothing of the command line is imported with it."""
-    code = "import sys, leap.trainer, leap.evaluate, leap.run; print([m for m in sys.modules if m in ('tyro', 'pydantic', 'wandb', 'matplotlib')])"
+    code = "import sys, leap.trainer, leap.evaluate, leap.run; "
+    code += "print([m for m in sys.modules if m in ('tyro', 'pydantic', 'wandb', 'matplotlib')])"
     told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "[]"

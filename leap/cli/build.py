@@ -65,7 +65,7 @@ def _alphabets(tasks: s.Omniglot | s.Glyphs, settings: s.Settings, on: str) -> F
         drawings = glyphs.load()
     moved = Augmentation(tasks.rotation, (tasks.scale_low, tasks.scale_high), tasks.translation)
     protocol = Protocol(
-        tasks.ways, tasks.shots, tasks.queries, tasks.train, tasks.held_out, tasks.batch_size,
+        tasks.ways, tasks.shots, tasks.queries, tasks.train, tasks.pool, tasks.held_out, tasks.batch_size,
         moved if tasks.augment else None,
     )  # fmt: skip
     model = settings.model

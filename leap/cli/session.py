@@ -222,6 +222,6 @@ def _tracker(
 def _track_evaluation(run: RunFolder, settings: Settings, document: dict[str, Any], say: Say) -> None:
     tracker = _tracker(run, settings, "evaluate", None, say)
     try:
-        tracker.curves(run.name, document)
+        tracker.curves("evaluation", document)
     finally:
         tracker.close(0)

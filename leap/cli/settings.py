@@ -25,7 +25,9 @@ class AlphabetTasks:
     queries: Count = 5
     """Test drawings a character."""
     train: Count = 25
-    """Pretraining alphabets."""
+    """Pretraining alphabets, of the pool."""
+    pool: Count = 25
+    """Alphabets that pretraining may use; what is neither in the pool nor held out is for validation."""
     held_out: Count = 10
     """Alphabets of the final evaluation."""
     batch_size: Annotated[int, Field(ge=2)] = 20
@@ -43,9 +45,12 @@ class AlphabetTasks:
 
     def problems(self) -> list[str]:
         """What cannot be, beyond a field's own range."""
+        found = []
         if self.scale_low > self.scale_high:
-            return [f"tasks.scale_low: {self.scale_low} is above tasks.scale_high ({self.scale_high})"]
-        return []
+            found.append(f"tasks.scale_low: {self.scale_low} is above tasks.scale_high ({self.scale_high})")
+        if self.train > self.pool:
+            found.append(f"tasks.train: {self.train} is above tasks.pool ({self.pool})")
+        return found
 
 
 @dataclass(frozen=True)
@@ -64,9 +69,11 @@ class Glyphs(AlphabetTasks):
 
     name: Literal["glyphs"] = "glyphs"
     """The family."""
-    train: Count = 14
-    """Pretraining alphabets."""
-    held_out: Count = 6
+    train: Count = 18
+    """Pretraining alphabets, of the pool."""
+    pool: Count = 18
+    """Alphabets that pretraining may use; what is neither in the pool nor held out is for validation."""
+    held_out: Count = 8
     """Alphabets of the final evaluation."""
 
 
@@ -339,7 +346,7 @@ class Compare:
     """A comparison: every learner with every seed."""
 
     learners: tuple[str, ...] = ("leap", "reptile", "fomaml", "finetune", "none")
-    """Names in configs/learner, other names there are (`omniglot-reduced/leap`), or YAML files."""
+    """Names in configs/learner, other names there are (`short/leap`), or YAML files."""
     seeds: tuple[Seed, ...] = (0, 1, 2)
     """Seeds."""
     jobs: Count = 2
