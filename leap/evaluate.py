@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from leap.batching import Execution
+from leap.batching import Execution, losses_at
+from leap.errors import UsageError
 from leap.metrics.path import path_energy, path_length
 from leap.optim import Optimizer
 from leap.randomness import derive
@@ -68,7 +69,9 @@ def evaluate(
         in nats (or the family's own unit); numbers that are not finite become None.
     """
     ids = list(family.ids(which))
-    n, layout = family.layout.n, family.layout
+    if not ids:
+        raise UsageError(f"the split {which!r} holds no tasks, so there is nothing to evaluate; choose another")
+    n = family.layout.n
     folds = {"path_length": path_length(), "path_energy": path_energy()}
     if learner and learner.inner:
         folds["learner"] = Fold(
@@ -81,7 +84,7 @@ def evaluate(
         seeds = [derive(seed, "evaluate", which, repetition, task) for task in ids]
         tasks = family.batch(ids, seeds)
         walked = walk(tasks, meta, steps=steps, optimizer=optimizer, folds=folds, execution=execution)
-        rows.append(_measures(walked) | _score(tasks, walked, steps, layout.n))
+        rows.append(_measures(walked) | _score(tasks, walked, steps))
         progress()
     return {name: _listed(torch.stack([row[name] for row in rows])) for name in rows[0]}
 
@@ -98,12 +101,10 @@ def _measures(walked: Walk) -> dict[str, Tensor]:
     return measures
 
 
-def _score(tasks: Any, walked: Walk, steps: int, n: int) -> dict[str, Tensor]:
+def _score(tasks: Any, walked: Walk, steps: int) -> dict[str, Tensor]:
     """The family's own score at theta^K, else the loss on held-out (or fresh) data."""
     if hasattr(tasks, "score"):
         return dict(tasks.score(walked.theta))
-    from leap.batching import losses_at
-
     batch = getattr(tasks, "query", tasks.sample)(walked.theta, steps)
     return {"test_loss": losses_at(tasks.loss, walked.theta, batch, "sequential")}
 

@@ -46,16 +46,17 @@ class RunFolder:
         Raises:
             UsageError: the folder holds something already, or is no folder.
         """
-        if path.exists() and not path.is_dir():
-            raise UsageError(f"{path} is a file; choose another --out")
-        if path.exists() and any(p.name != ".lock" for p in path.iterdir()):
-            what = "another run" if (path / "config.yaml").exists() else "other files"
-            raise UsageError(f"{path} holds {what}; continue a run with --resume {path}, or choose another --out")
+        check_free(path)
         (path / "checkpoints").mkdir(parents=True, exist_ok=True)
         run = cls(path)
         write_atomic(path / "provenance.json", (json.dumps(provenance, indent=2) + "\n").encode())
         write_atomic(path / "config.yaml", config.encode())
         return run
+
+    @classmethod
+    def started(cls, path: Path) -> bool:
+        """Whether a folder holds a run; the configuration is what a run writes first of all that it needs later."""
+        return (path / "config.yaml").is_file()
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -64,7 +65,7 @@ class RunFolder:
         Raises:
             UsageError: there is no run in the folder.
         """
-        if not (path / "config.yaml").is_file():
+        if not cls.started(path):
             raise UsageError(f"{path} holds no run (no config.yaml in it); start one with: leap train ... --out {path}")
         return cls(path)
 
@@ -88,6 +89,8 @@ class RunFolder:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise UsageError(f"{self.path} is in use by another process; wait for it or stop it first") from error
+            for leftover in self.path.rglob(".*.tmp"):  # of a write that a kill cut short
+                leftover.unlink(missing_ok=True)
             yield
 
     # -- metrics ---------------------------------------------------------------------------------------------------
@@ -184,6 +187,24 @@ class RunFolder:
 
 
 EXTRA = "learner/extra"  # no parameter's name holds a slash
+
+
+def check_free(path: Path) -> None:
+    """Refuse to start a run where there is anything but what a start that was killed at once leaves behind.
+
+    Raises:
+        UsageError: the folder holds another run or other files, or is no folder.
+    """
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"{path} is a file; choose another --out")
+    if RunFolder.started(path):
+        raise UsageError(f"{path} holds another run; continue it with --resume {path}, or choose another --out")
+    found = [p.name for p in path.iterdir()] if path.exists() else []
+    foreign = [
+        name for name in found if name not in ("checkpoints", "provenance.json", ".lock") and name[-4:] != ".tmp"
+    ]
+    if foreign:
+        raise UsageError(f"{path} holds other files ({', '.join(sorted(foreign)[:3])}); choose another --out")
 
 
 def pack(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:

@@ -12,11 +12,6 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def pytest_report_header() -> str:
-    """Say which optional parts of the environment were found: a skipped test should surprise nobody."""
-    return f"LEAP_DATA={os.environ.get('LEAP_DATA', '(not set: tests on real images are skipped)')}"
-
-
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     import torch

@@ -141,6 +141,15 @@ def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path):
         RunFolder.open(tmp_path / "notes")
 
 
+def test_what_a_start_that_was_killed_at_once_leaves_behind_is_in_nobodys_way(tmp_path):
+    out = tmp_path / "run"
+    (out / "checkpoints").mkdir(parents=True)
+    (out / "provenance.json").write_text("{}")
+    (out / ".config.yaml.77.tmp").write_text("see")
+    run = session.start(SMALL, out)
+    assert run.initialization.exists() and not list(out.rglob("*.tmp"))
+
+
 def test_a_run_of_another_configuration_is_refused_by_field(tmp_path):
     run = session.start(SMALL, tmp_path / "run")
     with pytest.raises(

@@ -210,6 +210,15 @@ def test_evaluation_walks_as_the_learner_does():
     assert evaluate(family, theta, learner=learners.anil(), **options)["test_loss"] != sgd["test_loss"]
 
 
+def test_a_split_without_tasks_is_refused():
+    with pytest.raises(UsageError, match="'validation' holds no tasks"):
+        family = small_alphabets()
+        evaluate(
+            family, family.initial(0), learner=None, optimizer=optim.sgd(0.1), steps=1, seed=0, evaluation_seeds=[0],
+            which="validation",
+        )  # fmt: skip
+
+
 def test_numbers_that_are_not_finite_become_none():
     family = Diseased(count=2)
     family.sick = (4,)

@@ -20,7 +20,7 @@ from leap.cli import configuration
 from leap.cli.arguments import Option, help_text, split
 from leap.cli.settings import Settings
 from leap.errors import LeapError, RunError, UsageError
-from leap.run import RunFolder
+from leap.run import RunFolder, check_free
 
 OPTIONS = [
     Option(
@@ -93,10 +93,10 @@ def check(out: Path, runs: dict[str, Settings]) -> None:
     from leap.cli import build, session
 
     for name, settings in runs.items():
-        if (out / name / "config.yaml").exists():
+        if RunFolder.started(out / name):
             session.reconcile(RunFolder.open(out / name), settings)
-        elif (out / name).exists() and any((out / name).iterdir()):
-            raise UsageError(f"{out / name} holds other files; choose another --out")
+        else:
+            check_free(out / name)
     for settings in {s.learner.name: s for s in runs.values()}.values():
         on = build.device(settings.device)
         build.trainer(settings, build.family(settings, on), on)
@@ -157,7 +157,7 @@ def work(path: Path, settings: Settings, threads: int, messages: Any) -> None:
         done += 1
         messages.put((name, done))
 
-    if (path / "config.yaml").exists():
+    if RunFolder.started(path):
         run = session.resume(RunFolder.open(path), settings, trained, _silent)
     else:
         run = session.start(settings, path, trained, _silent)
