@@ -21,7 +21,7 @@ from leap.batching import Execution, evaluate, losses_at, tasks_from
 from leap.errors import UsageError
 from leap.layout import Layout
 from leap.optim import Optimizer
-from leap.walk import End, Fold, Step, TaskBatch, Walk, _check, _Plan, _plan
+from leap.walk import Course, End, Fold, Step, TaskBatch, Walk, check_arguments, course
 
 # torch forgets the operators of a library that is collected, so it lives as long as the process.
 _operators: list[torch.library.Library] = []
@@ -70,11 +70,11 @@ def walk(
         ValueError, TypeError: as `leap.walk.walk`.
     """
     folds = dict(folds or {})
-    _check(theta0, steps, folds, execution)
+    check_arguments(theta0, steps, folds, execution)
     for name, fold in folds.items():
         if fold.view:
             raise _other_learner(name)
-    plan = _plan(tasks, theta0.detach(), steps, optimizer, folds)
+    plan = course(tasks, theta0.detach(), steps, optimizer, folds)
     algorithm = _Algorithm(load(), plan, first_order=not any(fold.records for fold in folds.values()))
     batches = _Batches(plan)
     with torch.enable_grad(), _quietly():
@@ -103,7 +103,7 @@ class _Vector(nn.Module):
 class _Algorithm:
     """Which of learn2learn's algorithms a walk is, and one of them for each task."""
 
-    def __init__(self, module: ModuleType, plan: _Plan, first_order: bool) -> None:
+    def __init__(self, module: ModuleType, plan: Course, first_order: bool) -> None:
         self._algorithms, self.plan, self.first_order = module.algorithms, plan, first_order
         self._layout: Layout | None = getattr(plan.tasks, "layout", None)
         self._rate, self._still = _plain_sgd(plan)
@@ -133,7 +133,7 @@ class _Algorithm:
 class _Batches:
     """The batches of all tasks, drawn once: here a task walks alone, while `sample` serves all at once."""
 
-    def __init__(self, plan: _Plan) -> None:
+    def __init__(self, plan: Course) -> None:
         self._tasks, self._theta = plan.tasks, plan.theta0[:, : plan.n]
         self.steps = plan.steps
         self._drawn: dict[int, Any] = {}
@@ -248,7 +248,7 @@ def _other_learner(name: str) -> UsageError:
     )
 
 
-def _plain_sgd(plan: _Plan) -> tuple[float | None, int]:
+def _plain_sgd(plan: Course) -> tuple[float | None, int]:
     """The learning rate (None: learned rates, Meta-SGD's) and the length of the part that the update leaves in place.
 
     An optimizer is a function, so what it does is asked of it, at points where every other kind gives itself away.

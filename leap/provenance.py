@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("torch", "numpy", "scipy", "wandb", "safetensors", "learn2learn")
+PACKAGES = ("numpy", "scipy", "wandb", "safetensors", "learn2learn")
 
 
 def provenance(device: str) -> dict[str, Any]:
@@ -20,7 +20,8 @@ def provenance(device: str) -> dict[str, Any]:
 
     import leap
 
-    versions = {"leap": leap.__version__, "python": platform.python_version()}
+    # torch's own version tells its build (+cpu, +cu128), its package's does not
+    versions = {"leap": leap.__version__, "python": platform.python_version(), "torch": torch.__version__}
     for name in PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name)

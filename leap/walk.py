@@ -177,8 +177,8 @@ def walk(
         (tensor([[0.1250, 0.1250]]), tensor([[0.8750, 0.8750]]))
     """
     folds = dict(folds or {})
-    _check(theta0, steps, folds, execution)
-    plan = _plan(tasks, theta0.detach(), steps, optimizer, folds)
+    check_arguments(theta0, steps, folds, execution)
+    plan = course(tasks, theta0.detach(), steps, optimizer, folds)
     theta, extra = plan.theta0[:, : plan.n].clone(), plan.theta0[:, plan.n :].clone()
     record = adjoint.Record(
         plan.tasks, plan.optimizer, execution, plan.steps, theta, extra, any(f.records for f in folds.values())
@@ -209,8 +209,8 @@ def _run(record: adjoint.Record, folds: Mapping[str, Fold], m: int) -> Walk:
     return Walk(theta, torch.stack(losses, dim=1), results, aux_curves)
 
 
-class _Plan(NamedTuple):
-    """What is walked once the learner has had its say."""
+class Course(NamedTuple):
+    """What is walked, once the learner has had its say."""
 
     tasks: TaskBatch
     theta0: Tensor  # [T, n + e]
@@ -220,7 +220,8 @@ class _Plan(NamedTuple):
     optimizer: Optimizer
 
 
-def _plan(tasks: TaskBatch, theta0: Tensor, steps: int, optimizer: Optimizer, folds: Mapping[str, Fold]) -> _Plan:
+def course(tasks: TaskBatch, theta0: Tensor, steps: int, optimizer: Optimizer, folds: Mapping[str, Fold]) -> Course:
+    """The course of a walk: a learner's view of the tasks, its own parameters and its change of the update taken in."""
     layout: Layout | None = getattr(tasks, "layout", None)
     count = len(theta0) if theta0.dim() == 2 else _size(tasks, theta0)
     n = layout.n if layout else theta0.shape[-1]
@@ -230,13 +231,13 @@ def _plan(tasks: TaskBatch, theta0: Tensor, steps: int, optimizer: Optimizer, fo
     if learner and learner.view:
         tasks, steps = learner.view(tasks, steps, count)
         first = theta0[:1] if theta0.dim() == 2 else theta0[None]
-        return _Plan(tasks, first, first.shape[1], first.shape[1], steps, optimizer)
+        return Course(tasks, first, first.shape[1], first.shape[1], steps, optimizer)
     if learner and learner.inner:
         optimizer = learner.inner(optimizer, layout)
     elif theta0.shape[-1] != n:
         raise ValueError(f"theta0 must have the layout's {n} entries on its last axis, got shape {tuple(theta0.shape)}")
     theta0 = theta0.expand(count, -1)
-    return _Plan(tasks, theta0, n, layout.shared if layout else n, steps, optimizer)
+    return Course(tasks, theta0, n, layout.shared if layout else n, steps, optimizer)
 
 
 def _size(tasks: TaskBatch, theta0: Tensor) -> int:
@@ -247,7 +248,8 @@ def _size(tasks: TaskBatch, theta0: Tensor) -> int:
     return 1 if size is None else size
 
 
-def _check(theta0: Tensor, steps: int, folds: Mapping[str, Fold], execution: str) -> None:
+def check_arguments(theta0: Tensor, steps: int, folds: Mapping[str, Fold], execution: str) -> None:
+    """Refuse what `walk` cannot walk."""
     if not isinstance(theta0, Tensor) or not theta0.is_floating_point():
         raise TypeError(f"theta0 must be a float Tensor [n] or [T, n], got {type(theta0).__name__}; use layout.flatten")
     if theta0.dim() not in (1, 2) or theta0.numel() == 0:

@@ -203,6 +203,26 @@ def test_a_comparison_of_different_protocols_is_refused(tmp_path: Path) -> None:
         summarize([one, write_run(tmp_path / "steps", "reptile", 0, steps=20)])
 
 
+def test_seeds_may_hold_out_different_tasks(tmp_path: Path) -> None:
+    """Splits depend on the seed: a seed's mean is over its own tasks, a task's over the seeds that held it out."""
+    first, second = TASKS, ("Tibetan", "Latin", "Mongolian", "Braille", "N_Ko", "Balinese")
+    folders = [
+        write_run(tmp_path, learner, seed, level, tasks=tasks)
+        for learner, level in (("leap", 20.0), ("reptile", 40.0))
+        for seed, tasks in ((0, first), (1, second))
+    ]
+    summary = summarize(folders)
+    row = _row(summary, "leap")
+    by_task = row.by_task("test_error")
+    assert set(by_task) == {*first, *second} and row.tasks == (first, second)
+    assert by_task["Tibetan"] == pytest.approx(row.tables["test_error"][:, 0].mean())
+    assert by_task["Latin"] == pytest.approx(row.tables["test_error"][1, 1])
+    page = write_report(folders, tmp_path / "report.html").read_text()
+    assert all(name in page for name in (*first, *second))
+    with pytest.raises(UsageError, match="tasks is"):
+        summarize([*folders, write_run(tmp_path, "maml", 1, tasks=first)])
+
+
 def test_one_configuration_and_seed_twice_is_refused_and_one_folder_twice_counts_once(tmp_path: Path) -> None:
     one, again = write_run(tmp_path, "leap", 0), write_run(tmp_path / "again", "leap", 0)
     with pytest.raises(UsageError, match=r"one configuration with one seed \(0\)"):

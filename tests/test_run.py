@@ -213,7 +213,7 @@ def test_provenance_tells_versions_hardware_and_commit(tmp_path):
     run = session.start(SMALL, tmp_path / "run")
     about = json.loads((run.path / "provenance.json").read_text())
     assert about["versions"]["torch"] == torch.__version__ and about["hardware"]["cores"] >= 1
-    assert about["execution"] == "batched" and about["command"].startswith("leap ")
+    assert about["execution"] == "batched" and about["command"].startswith("leap")
 
 
 def test_sigterm_saves_and_ends(tmp_path):

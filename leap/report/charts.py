@@ -55,9 +55,10 @@ def draw_tasks(axes: Axes, summary: Summary, look: Mapping[str, Style]) -> None:
     tasks = task_order(summary)
     for row in reversed(summary.rows):
         style = look[row.label]
-        means = row.tables[measure.key].mean(axis=0)[tasks]
+        of_task = row.by_task(measure.key)
+        means = [of_task.get(name, np.nan) for name in tasks]
         axes.plot(means, range(len(tasks)), style.marker, color=style.colour, markersize=5.5, markeredgewidth=0)
-    axes.set_yticks(range(len(tasks)), [shorten(summary.evaluation.tasks[i], 22) for i in tasks])
+    axes.set_yticks(range(len(tasks)), [shorten(name, 22) for name in tasks])
     axes.set_ylim(len(tasks) - 0.5, -0.5)
     axes.set_xlabel(_with_unit(measure))
 
@@ -71,9 +72,12 @@ def draw_training(axes: Axes, groups: Sequence[tuple[str, Sequence[Run]]], key: 
     axes.set(xlabel="meta-step", ylabel=curve_label(key))
 
 
-def task_order(summary: Summary) -> list[int]:
-    """Task indices, the easiest for the best row first."""
-    return [int(i) for i in np.argsort(summary.rows[0].tables[summary.measures[0].key].mean(axis=0), kind="stable")]
+def task_order(summary: Summary) -> list[str]:
+    """All held-out tasks, the easiest for the best row first; those it did not meet, or diverged on, last."""
+    key = summary.measures[0].key
+    best = summary.rows[0].by_task(key)
+    every = dict.fromkeys(name for row in summary.rows for name in row.by_task(key))
+    return sorted(every, key=lambda name: (not np.isfinite(best.get(name, np.nan)), best.get(name, 0.0)))
 
 
 def training_key(runs: Sequence[Run]) -> str | None:

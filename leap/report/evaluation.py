@@ -39,6 +39,11 @@ class Evaluation:
         return all("test_error" in values for values in self.values.values())
 
     @property
+    def task_count(self) -> int:
+        """How many tasks were held out."""
+        return len(self.tasks)
+
+    @property
     def curve(self) -> str:
         """The key of the learning curve that people look at: the training error where there is one."""
         return "train_error" if self.has_error else "train_loss"

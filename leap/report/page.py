@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from shlex import quote
@@ -134,14 +135,18 @@ def _curves(summary: Summary, look: Mapping[str, Style]) -> str:
 
 def _tasks(summary: Summary, look: Mapping[str, Style]) -> str:
     measure = summary.measures[0]
-    height = 0.8 + 0.24 * len(summary.evaluation.tasks)
+    order = task_order(summary)
+    height = 0.8 + 0.24 * len(order)
     svg = inline_svg("tasks", WIDTH, height, lambda fig: draw_tasks(fig.subplots(), summary, look))
-    rows = []
-    for i in task_order(summary):
-        means = [row.tables[measure.key][:, i].mean() for row in summary.rows]
-        rows.append([text(summary.evaluation.tasks[i]), *(number(m) if m == m else NO_VALUE for m in means)])
+    columns, rows = [row.by_task(measure.key) for row in summary.rows], []
+    for name in order:
+        means = [column.get(name, math.nan) for column in columns]
+        rows.append([text(name), *(number(m) if m == m else NO_VALUE for m in means)])
     head = ["task", *(key(row.label, look[row.label]) for row in summary.rows)]
-    caption = f"{heading(measure).capitalize()}, mean over seeds; tasks in the order of {summary.rows[0].label}."
+    caption = (
+        f"{heading(measure).capitalize()}, mean over the seeds that held the task out; "
+        f"tasks in the order of {summary.rows[0].label}."
+    )
     layout = "pair tasks" if len(summary.rows) <= 3 else "tasks"  # more columns need the page's whole width
     left = figure(svg, f"{measure.label} of every task", caption)
     return section("Task by task", tag("div", left, table(head, rows, "Task by task"), class_=layout), class_="long")

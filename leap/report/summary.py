@@ -40,11 +40,15 @@ LOSS_MEASURES = (
 
 @dataclass(frozen=True)
 class Row:
-    """One initialization: `tables[key]` is [N seeds, T tasks], `curves` [N, K], both means over evaluation seeds."""
+    """One initialization: `tables[key]` is [N seeds, T tasks], `curves` [N, K], both means over evaluation seeds.
+
+    Seeds may hold out different tasks: `tasks` names those of each seed, in the order of the tables' columns.
+    """
 
     label: str
     seeds: tuple[int, ...]
     runs: tuple[Run, ...]
+    tasks: tuple[tuple[str, ...], ...]
     tables: dict[str, np.ndarray]
     curves: np.ndarray
     baseline: bool = False
@@ -52,6 +56,14 @@ class Row:
     def values(self, key: str) -> list[float]:
         """One number a training seed: the mean over tasks and evaluation seeds, NaN where a walk diverged."""
         return [float(value) for value in self.tables[key].mean(axis=1)]
+
+    def by_task(self, key: str) -> dict[str, float]:
+        """One number a task: the mean over the training seeds that held it out, NaN where a walk diverged."""
+        found: dict[str, list[float]] = {}
+        for names, values in zip(self.tasks, self.tables[key], strict=True):
+            for name, value in zip(names, values, strict=True):
+                found.setdefault(name, []).append(float(value))
+        return {name: float(np.mean(values)) for name, values in found.items()}
 
     def interval(self, key: str) -> Interval | None:
         """Mean over training seeds with its 95% interval; None where a walk diverged, so that no mean is honest."""
@@ -102,8 +114,8 @@ def summarize(folders: Iterable[Path | str]) -> Summary:
         folders: Run folders, as `leap train` wrote them.
 
     Raises:
-        UsageError: not a run folder, none evaluated, evaluations of different tasks or protocols, or a configuration
-            given twice with one seed.
+        UsageError: not a run folder, none evaluated, evaluations of different protocols, different tasks held out with
+            one seed, or a configuration given twice with one seed.
         RunError: a damaged file.
     """
     runs = read_runs(folders)
@@ -141,21 +153,26 @@ def _refuse_repeats(groups: Sequence[Sequence[Run]]) -> None:
 
 
 def _one_protocol(evaluated: Sequence[Run], runs: Sequence[Run]) -> Evaluation:
-    """The evaluation that all share in tasks and protocol."""
+    """An evaluation that all share the protocol of, and those of one seed the tasks."""
     if not evaluated:
         raise UsageError(f"None of the {len(runs)} runs has been evaluated. Start with: leap evaluate {runs[0].folder}")
     first = evaluated[0]
     assert first.evaluation is not None
-    for run in evaluated[1:]:
-        assert run.evaluation is not None
-        for field in ("family", "split", "steps", "tasks", "evaluation_seeds", "has_error"):
-            mine, other = getattr(first.evaluation, field), getattr(run.evaluation, field)
-            if mine != other:
-                raise UsageError(
-                    f"{first.folder} and {run.folder} cannot be compared: {field} is {_short(mine)} in the one and "
-                    f"{_short(other)} in the other. Report them apart, or evaluate them alike."
-                )
+    of_seed: dict[int, Run] = {}
+    for run in evaluated:
+        _refuse_different(first, run, ("family", "split", "steps", "evaluation_seeds", "has_error", "task_count"))
+        _refuse_different(of_seed.setdefault(run.seed, run), run, ("tasks",))
     return first.evaluation
+
+
+def _refuse_different(one: Run, two: Run, fields: Sequence[str]) -> None:
+    for field in fields:
+        mine, other = getattr(one.evaluation, field), getattr(two.evaluation, field)
+        if mine != other:
+            raise UsageError(
+                f"{one.folder} and {two.folder} cannot be compared: {field} is {_short(mine)} in the one and "
+                f"{_short(other)} in the other. Report them apart, or evaluate them alike."
+            )
 
 
 def _short(value: object) -> str:
@@ -171,6 +188,7 @@ def _row(label: str, runs: Sequence[Run], measures: Sequence[Measure], baseline:
         label=label,
         seeds=tuple(run.seed for run, _ in held),
         runs=tuple(run for run, _ in held),
+        tasks=tuple(evaluation.tasks for _, evaluation in held),
         tables={one.key: np.stack([value[one.key].mean(axis=0) for value in values]) for one in measures},
         curves=np.stack([value[curve].mean(axis=(0, 1)) for value in values]),
         baseline=baseline,
