@@ -21,6 +21,7 @@ from torch.nn.functional import cosine_similarity
 from leap import learners
 from leap.cli import build, configuration
 from leap.cli.settings import Settings
+from leap.errors import LeapError
 from leap.randomness import derive
 from leap.run import RunFolder
 from leap.segments import Segment, over_segments
@@ -68,4 +69,7 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except (LeapError, IndexError) as error:
+        sys.exit(f"{error}\n{__doc__}")
