@@ -53,8 +53,9 @@ def main(argv: Sequence[str]) -> int:
     name = Path(given.files[0]).stem if given.files else base.tasks.name
     out: Path = given.options["out"] or Path("runs") / name
     runs = {name: _grouped(settings, out.resolve().name) for name, settings in runs.items()}
-    check(out, runs)
-    carry_out(out, runs, base.compare.jobs)
+    unfinished = check(out, runs)
+    if unfinished:
+        carry_out(out, unfinished, base.compare.jobs)
     _tell(out, [out / name for name in runs])
     return 0
 
@@ -88,18 +89,26 @@ def plan(files: Sequence[str], overrides: Sequence[str]) -> dict[str, Settings]:
     return runs
 
 
-def check(out: Path, runs: dict[str, Settings]) -> None:
-    """Refuse before the first run starts what would fail later: folders of other runs, settings nobody can build."""
+def check(out: Path, runs: dict[str, Settings]) -> dict[str, Settings]:
+    """Refuse before the first run starts what would fail later: folders of other runs, settings nobody can build.
+
+    Returns:
+        The runs that are not finished and evaluated yet.
+    """
     from leap.cli import build, session
 
+    unfinished = {}
     for name, settings in runs.items():
         if RunFolder.started(out / name):
             session.reconcile(RunFolder.open(out / name), settings)
         else:
             check_free(out / name)
-    for settings in {s.learner.name: s for s in runs.values()}.values():
+        if not _is_evaluated(out / name, settings):
+            unfinished[name] = settings
+    for settings in {s.learner.name: s for s in unfinished.values()}.values():
         on = build.device(settings.device)
         build.trainer(settings, build.family(settings, on), on)
+    return unfinished
 
 
 def carry_out(out: Path, runs: dict[str, Settings], jobs: int) -> None:
@@ -118,13 +127,14 @@ def carry_out(out: Path, runs: dict[str, Settings], jobs: int) -> None:
         ProcessPoolExecutor(min(jobs, len(runs)), mp_context=context, initializer=_ignore_interrupts) as pool,
         tqdm(total=total, unit="step", desc="all runs", disable=None, dynamic_ncols=True) as bar,
     ):
-        messages: Any = manager.Queue()
-        futures = {pool.submit(work, out / name, s, threads, messages): name for name, s in runs.items()}
+        messages, stop = manager.Queue(), manager.Event()
+        futures = {pool.submit(work, out / name, s, threads, messages, stop): name for name, s in runs.items()}
         try:
             _follow(list(futures), messages, bar)
         except KeyboardInterrupt:
             bar.close()
             print("\nstopping; repeat the command to go on", flush=True)
+            stop.set()  # a process that ends its run would take up the next
             for process in list((pool._processes or {}).values()):
                 process.terminate()  # SIGTERM: each run saves and ends
             raise
@@ -138,8 +148,10 @@ def carry_out(out: Path, runs: dict[str, Settings], jobs: int) -> None:
         )
 
 
-def work(path: Path, settings: Settings, threads: int, messages: Any) -> None:
+def work(path: Path, settings: Settings, threads: int, messages: Any, stop: Any) -> None:
     """One run in a process of its own, from wherever it stands to its evaluation."""
+    if stop.is_set():
+        return
     import torch
 
     from leap.cli import session
@@ -161,19 +173,20 @@ def work(path: Path, settings: Settings, threads: int, messages: Any) -> None:
         run = session.resume(RunFolder.open(path), settings, trained, _silent)
     else:
         run = session.start(settings, path, trained, _silent)
-    if not _is_evaluated(run, settings):
+    if not _is_evaluated(run.path, settings):
         session.evaluate(run, settings, evaluated, _silent)
     messages.put((name, length))
 
 
-def _is_evaluated(run: RunFolder, settings: Settings) -> bool:
+def _is_evaluated(folder: Path, settings: Settings) -> bool:
     """Whether the evaluation in the folder is the one these settings ask for."""
-    path = run.path / "evaluation.json"
-    if not path.exists():
+    try:
+        document = json.loads((folder / "evaluation.json").read_text())
+    except (OSError, ValueError):  # missing or damaged: evaluated anew
         return False
-    document, choice = json.loads(path.read_text()), settings.evaluate
+    choice = settings.evaluate
     asked = (choice.split, choice.steps, list(range(choice.repetitions)))
-    return (document["split"], document["steps"], document["evaluation_seeds"]) == asked
+    return tuple(document.get(key) for key in ("split", "steps", "evaluation_seeds")) == asked
 
 
 def _length(settings: Settings) -> int:
