@@ -100,8 +100,10 @@ def _pair(loss: Loss) -> Callable[[Tensor, Any], tuple[Tensor, dict[str, Tensor]
                 f"loss must return (loss, recorded scalars), got {type(result).__name__}; add an empty {{}}"
             )
         value, aux = result
+        if aux is not None and not isinstance(aux, Mapping):
+            raise TypeError(f"what loss records must be a mapping from names to scalars, got {type(aux).__name__}")
         if value.dim() != 0:
             raise ValueError(f"loss must be a scalar for one task, got shape {tuple(value.shape)}; take its mean")
-        return value, dict(aux or {})
+        return value, {name: torch.as_tensor(recorded) for name, recorded in (aux or {}).items()}
 
     return checked

@@ -1,5 +1,6 @@
 """The commands as a person meets them: what they write, what they refuse, and that nothing is lost on the way."""
 
+import errno
 import json
 import os
 import shutil
@@ -191,11 +192,18 @@ def test_a_disk_that_fills_up_ends_the_run_with_a_message(tmp_path, capsys, monk
     assert "No space left on device" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_permission_is_told(tmp_path, capsys):
-    tmp_path.chmod(0o500)
+def test_a_place_that_cannot_be_written_to_is_told(tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    assert leap("train", *SMALL, "--out", tmp_path / "file" / "run") == 1
+    assert "a part of this path is a file" in capsys.readouterr().err
+
+    def read_only(path, data):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr("leap.run.write_atomic", read_only)
     assert leap("train", *SMALL, "--out", tmp_path / "run") == 1
-    assert "permission" in capsys.readouterr().err.lower()
+    error = capsys.readouterr().err
+    assert "Read-only file system" in error and str(tmp_path / "run") in error and "another" in error
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, capsys, monkeypatch):

@@ -157,6 +157,23 @@ def test_wrong_arguments_are_refused(changes, error, message):
         walk(Bare(torch.ones(2, 2)), theta0, optimizer=optim.sgd(0.1), **arguments)
 
 
+def test_a_loss_may_record_nothing_numbers_or_tensors():
+    class Recording(Bare):
+        aux = None
+
+        def loss(self, theta, batch):
+            return super().loss(theta, batch)[0], self.aux and {"number": 2.5, "tensor": theta[0]}
+
+    for execution in ("batched", "sequential"):
+        tasks = Recording(torch.ones(3, 2))
+        nothing = walk(tasks, torch.zeros(2), steps=2, optimizer=optim.sgd(0.1), execution=execution)
+        assert nothing.aux == {}
+        tasks.aux = True
+        walked = walk(tasks, torch.zeros(2), steps=2, optimizer=optim.sgd(0.1), execution=execution)
+        assert torch.equal(walked.aux["number"], torch.full((3, 2), 2.5))
+        torch.testing.assert_close(walked.aux["tensor"], torch.tensor([0.0, 0.2]).expand(3, 2))
+
+
 def test_a_loss_that_breaks_its_contract_is_told_so():
     class NoAux(Bare):
         def loss(self, theta, batch):
@@ -166,7 +183,13 @@ def test_a_loss_that_breaks_its_contract_is_told_so():
         def loss(self, theta, batch):
             return theta, {}
 
+    class Strange(Bare):
+        def loss(self, theta, batch):
+            return theta.sum(), theta
+
     for execution in ("batched", "sequential"):
+        with pytest.raises(TypeError, match="mapping from names to scalars, got Tensor"):
+            walk(Strange(None), torch.zeros(2), steps=1, optimizer=optim.sgd(0.1), execution=execution)
         with pytest.raises(TypeError, match="recorded scalars"):
             walk(NoAux(None), torch.zeros(2), steps=1, optimizer=optim.sgd(0.1), execution=execution)
         with pytest.raises(ValueError, match="scalar for one task"):

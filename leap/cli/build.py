@@ -13,6 +13,7 @@ import torch
 from leap import learners, optim
 from leap.batching import Execution
 from leap.cli import settings as s
+from leap.cli.fields import ScheduleName
 from leap.errors import UsageError
 from leap.trainer import Family, Plan, Trainer
 from leap.walk import Fold, Walk, walk
@@ -105,7 +106,7 @@ def learner(choice: Any) -> Fold:
     return fold
 
 
-def schedule(name: s.ScheduleName, steps: int) -> optim.Schedule:
+def schedule(name: ScheduleName, steps: int) -> optim.Schedule:
     """A schedule over `steps` steps."""
     return optim.cosine(steps) if name == "cosine" else optim.constant
 
