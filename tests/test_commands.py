@@ -4,8 +4,10 @@ import errno
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -224,6 +226,35 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     assert RunFolder.open(out).load().step == 4
     assert leap("train", "--resume", out) == 0
     assert len(RunFolder.open(out).rows()) == 50
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_comparison_that_is_stopped_saves_every_run_and_starts_no_other(number, tmp_path):
+    out = tmp_path / "all"
+    command = [sys.executable, "-m", "leap", "compare", "sinusoid.yaml", "--tracking", "none", "--out", str(out)]
+    command += [
+        "--compare.seeds",
+        "0",
+        "1",
+        "--compare.learners",
+        "sinusoid/leap",
+        "reptile",
+        "--train.meta-steps",
+        "9999",
+    ]
+    started = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    runs = [RunFolder(out / f"leap-seed{seed}") for seed in (0, 1)]
+    for _ in range(1200):
+        if all(len(run.rows()) > 3 for run in runs):
+            break
+        time.sleep(0.1)
+    started.send_signal(number)
+    told, _ = started.communicate(timeout=60)
+    assert started.returncode == 130 and "repeat the command to go on" in told
+    assert {path.name for path in out.iterdir()} == {"leap-seed0", "leap-seed1"}
+    for run in runs:
+        assert run.load().step in (len(run.rows()), len(run.rows()) - 1)  # a row may be written just before the stop
 
 
 def test_help_is_quick_and_light():

@@ -29,7 +29,7 @@ def device(name: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(0, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # by what is missing: driver, build, backend
         found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         raise UsageError(
             f"device {name!r} cannot be used: {str(error).splitlines()[0]}. Devices here: {found}"

@@ -129,6 +129,7 @@ def carry_out(out: Path, runs: dict[str, Settings], jobs: int) -> None:
     ):
         messages, stop = manager.Queue(), manager.Event()
         futures = {pool.submit(work, out / name, s, threads, messages, stop): name for name, s in runs.items()}
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is a stop like Ctrl-C
         try:
             _follow(list(futures), messages, bar)
         except KeyboardInterrupt:
@@ -138,6 +139,8 @@ def carry_out(out: Path, runs: dict[str, Settings], jobs: int) -> None:
             for process in list((pool._processes or {}).values()):
                 process.terminate()  # SIGTERM: each run saves and ends
             raise
+        finally:
+            signal.signal(signal.SIGTERM, before)
     failed = {name: future.exception() for future, name in futures.items() if future.exception() is not None}
     for error in failed.values():
         if error is not None and not isinstance(error, LeapError):
