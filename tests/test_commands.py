@@ -14,7 +14,7 @@ import pytest
 import yaml
 from offline_run import OfflineRun
 
-from leap.cli import compare, configuration, main, session
+from leap.cli import compare, configuration, lifecycle, main
 from leap.cli.settings import Settings
 from leap.errors import UsageError
 from leap.run import RunFolder
@@ -276,8 +276,8 @@ def test_an_offline_run_holds_what_the_run_folder_does(tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("WANDB_MODE", "offline")
     settings = configuration.load(Settings, ["quadratic.yaml"], ["--train.meta-steps", "3"])
-    run = session.start(settings, tmp_path / "run")
-    session.evaluate(run, settings)
+    run = lifecycle.start(settings, tmp_path / "run")
+    lifecycle.evaluate(run, settings)
     evaluated = OfflineRun.finished(run.path)  # the newest: the evaluation, a wandb run of its own in the same group
     assert evaluated.run.job_type == "evaluate" and evaluated.exit_code == 0
     for part in (run.path / "wandb").glob("offline-run-*-evaluate"):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from leap.cli import session
+from leap.cli import lifecycle
 from leap.cli.settings import Leap, Maml, Meta, NoLearner, Quadratic, Reptile, Settings, Sinusoid, Train
 from leap.errors import RunError, UsageError
 from leap.layout import Layout
@@ -42,17 +42,17 @@ class Killed(Exception):
 @pytest.mark.parametrize("stop", [1, 4, 6, 11])
 def test_a_resumed_run_ends_bit_for_bit_where_an_undisturbed_one_does(tmp_path, learner, meta, stop):
     settings = changed(learner=learner, meta=meta)
-    whole = session.start(settings, tmp_path / "whole")
+    whole = lifecycle.start(settings, tmp_path / "whole")
 
     def interrupt(step, metrics):
         if step == stop:
             raise Killed
 
     with pytest.raises(Killed):
-        session.start(settings, tmp_path / "broken", interrupt)
+        lifecycle.start(settings, tmp_path / "broken", interrupt)
     broken = RunFolder.open(tmp_path / "broken")
     assert not broken.initialization.exists()
-    session.resume(broken, session.settings_of(broken))
+    lifecycle.resume(broken, lifecycle.settings_of(broken))
     assert broken.initialization.read_bytes() == whole.initialization.read_bytes()
     assert rows_without_time(broken) == rows_without_time(whole)
     assert [row["step"] for row in broken.rows()] == list(range(1, 13))
@@ -63,7 +63,7 @@ def test_a_killed_process_loses_at_most_what_follows_its_last_checkpoint(tmp_pat
     settings = changed(
         tasks=Sinusoid(count=10), train=Train(5, 60, 4, checkpoint_every=4, execution="batched", threads=1)
     )
-    whole = session.start(settings, tmp_path / "whole")
+    whole = lifecycle.start(settings, tmp_path / "whole")
     out = tmp_path / "killed"
     arguments = [
         "--tasks.count",
@@ -96,17 +96,17 @@ def test_a_killed_process_loses_at_most_what_follows_its_last_checkpoint(tmp_pat
 
 
 def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path, capsys):
-    whole = session.start(SMALL, tmp_path / "whole")
+    whole = lifecycle.start(SMALL, tmp_path / "whole")
     for damage in (lambda b: b[: len(b) // 2], lambda b: b[:-3] + bytes([b[-3] ^ 1]) + b[-2:], lambda b: b""):
         out = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
         with pytest.raises(Killed):
-            session.start(SMALL, out, lambda step, metrics: (_ for _ in ()).throw(Killed()) if step == 9 else None)
+            lifecycle.start(SMALL, out, lambda step, metrics: (_ for _ in ()).throw(Killed()) if step == 9 else None)
         newest = sorted((out / "checkpoints").iterdir())[-1]
         newest.write_bytes(damage(newest.read_bytes()))
         run = RunFolder.open(out)
         assert run.load().step == 6
         assert "falling back" in capsys.readouterr().err
-        session.resume(run, session.settings_of(run))
+        lifecycle.resume(run, lifecycle.settings_of(run))
         assert run.initialization.read_bytes() == whole.initialization.read_bytes()
 
 
@@ -120,23 +120,23 @@ def test_all_checkpoints_damaged_is_an_error(tmp_path):
 
 
 def test_the_last_two_checkpoints_are_kept(tmp_path):
-    run = session.start(SMALL, tmp_path / "run")
+    run = lifecycle.start(SMALL, tmp_path / "run")
     names = [p.name for p in sorted((run.path / "checkpoints").iterdir())]
     assert names == ["step-00000009.safetensors", "step-00000012.safetensors"]
 
 
 def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path):
-    run = session.start(SMALL, tmp_path / "run")
+    run = lifecycle.start(SMALL, tmp_path / "run")
     before = {p: p.read_bytes() for p in run.path.rglob("*") if p.is_file()}
     with pytest.raises(UsageError, match=r"another run.*--resume"):
-        session.start(SMALL, run.path)
+        lifecycle.start(SMALL, run.path)
     assert before == {p: p.read_bytes() for p in run.path.rglob("*") if p.is_file()}
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "mine.txt").write_text("precious")
     with pytest.raises(UsageError, match="other files"):
-        session.start(SMALL, tmp_path / "notes")
+        lifecycle.start(SMALL, tmp_path / "notes")
     with pytest.raises(UsageError, match="is a file"):
-        session.start(SMALL, tmp_path / "notes" / "mine.txt")
+        lifecycle.start(SMALL, tmp_path / "notes" / "mine.txt")
     with pytest.raises(UsageError, match="holds no run"):
         RunFolder.open(tmp_path / "notes")
 
@@ -146,17 +146,17 @@ def test_what_a_start_that_was_killed_at_once_leaves_behind_is_in_nobodys_way(tm
     (out / "checkpoints").mkdir(parents=True)
     (out / "provenance.json").write_text("{}")
     (out / ".config.yaml.77.tmp").write_text("see")
-    run = session.start(SMALL, out)
+    run = lifecycle.start(SMALL, out)
     assert run.initialization.exists() and not list(out.rglob("*.tmp"))
 
 
 def test_a_run_of_another_configuration_is_refused_by_field(tmp_path):
-    run = session.start(SMALL, tmp_path / "run")
+    run = lifecycle.start(SMALL, tmp_path / "run")
     with pytest.raises(
         UsageError, match=r"(?s)learner.metric: 'length' in the run, 'energy' now.*seed: 0 in the run, 3"
     ):
-        session.reconcile(run, changed(learner=Leap(metric="energy"), seed=3))
-    assert session.reconcile(run, changed(tracking="wandb")).tracking == "wandb"
+        lifecycle.reconcile(run, changed(learner=Leap(metric="energy"), seed=3))
+    assert lifecycle.reconcile(run, changed(tracking="wandb")).tracking == "wandb"
 
 
 def test_a_run_in_use_is_refused(tmp_path):
@@ -181,7 +181,7 @@ def test_a_failing_write_leaves_the_old_file(tmp_path, monkeypatch):
 def test_the_initialization_explains_itself(tmp_path):
     from safetensors import safe_open
 
-    run = session.start(changed(learner=NoLearner()), tmp_path / "run")
+    run = lifecycle.start(changed(learner=NoLearner()), tmp_path / "run")
     with safe_open(run.initialization, "pt") as file:
         about = json.loads(file.metadata()["leap"])
         assert about["layout"] == {"names": ["theta"], "shapes": [[5]], "trunk": 4, "shared": 5}
@@ -190,7 +190,7 @@ def test_the_initialization_explains_itself(tmp_path):
 
 
 def test_an_initialization_of_another_model_is_refused(tmp_path):
-    run = session.start(SMALL, tmp_path / "run")
+    run = lifecycle.start(SMALL, tmp_path / "run")
     with pytest.raises(RunError, match=r"another model.*expected \('other',\)"):
         run.load_initialization(Layout(("other",), ((5,),), 4, 5))
     with pytest.raises(RunError, match=r"another model.*\(6,\)"):
@@ -210,7 +210,7 @@ def test_packed_tensors_come_back_exactly_and_nothing_executable_is_read(tmp_pat
 
 
 def test_provenance_tells_versions_hardware_and_commit(tmp_path):
-    run = session.start(SMALL, tmp_path / "run")
+    run = lifecycle.start(SMALL, tmp_path / "run")
     about = json.loads((run.path / "provenance.json").read_text())
     assert about["versions"]["torch"] == torch.__version__ and about["hardware"]["cores"] >= 1
     assert about["execution"] == "batched" and about["command"].startswith("leap")
@@ -221,7 +221,7 @@ def test_sigterm_saves_and_ends(tmp_path):
         if step == 5:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(session.Stopped):
-        session.start(SMALL, tmp_path / "run", terminate)
+    with pytest.raises(lifecycle.Stopped):
+        lifecycle.start(SMALL, tmp_path / "run", terminate)
     assert RunFolder.open(tmp_path / "run").load().step == 5
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

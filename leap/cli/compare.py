@@ -95,12 +95,12 @@ def check(out: Path, runs: dict[str, Settings]) -> dict[str, Settings]:
     Returns:
         The runs that are not finished and evaluated yet.
     """
-    from leap.cli import build, session
+    from leap.cli import build, lifecycle
 
     unfinished = {}
     for name, settings in runs.items():
         if RunFolder.started(out / name):
-            session.reconcile(RunFolder.open(out / name), settings)
+            lifecycle.reconcile(RunFolder.open(out / name), settings)
         else:
             check_free(out / name)
         if not _is_evaluated(out / name, settings):
@@ -157,7 +157,7 @@ def work(path: Path, settings: Settings, threads: int, messages: Any, stop: Any)
         return
     import torch
 
-    from leap.cli import session
+    from leap.cli import lifecycle
 
     torch.set_num_threads(threads)
     name, length = path.name, _length(settings)
@@ -173,11 +173,11 @@ def work(path: Path, settings: Settings, threads: int, messages: Any, stop: Any)
         messages.put((name, done))
 
     if RunFolder.started(path):
-        run = session.resume(RunFolder.open(path), settings, trained, _silent)
+        run = lifecycle.resume(RunFolder.open(path), settings, trained, _silent)
     else:
-        run = session.start(settings, path, trained, _silent)
+        run = lifecycle.start(settings, path, trained, _silent)
     if not _is_evaluated(run.path, settings):
-        session.evaluate(run, settings, evaluated, _silent)
+        lifecycle.evaluate(run, settings, evaluated, _silent)
     messages.put((name, length))
 
 

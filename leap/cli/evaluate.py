@@ -31,19 +31,19 @@ def main(argv: Sequence[str]) -> int:
 def _evaluate(folder: Path, overrides: Sequence[str]) -> None:
     from tqdm import tqdm
 
-    from leap.cli import session
+    from leap.cli import lifecycle
     from leap.report import comparison_text, summarize
     from leap.run import RunFolder
 
     run = RunFolder.open(folder)
     asked = configuration.load(Settings, [run.path / "config.yaml"], overrides)
-    settings = session.reconcile(run, asked)
+    settings = lifecycle.reconcile(run, asked)
     repetitions = settings.evaluate.repetitions * 2
     with tqdm(total=repetitions, unit="walk", desc=f"evaluating {run.name}", disable=None, dynamic_ncols=True) as bar:
 
         def advance() -> None:
             bar.update()
 
-        session.evaluate(run, settings, advance)
+        lifecycle.evaluate(run, settings, advance)
     print(comparison_text(summarize([run.path])))
     print(f"results  {run.path / 'evaluation.json'}\npicture  {run.path / 'pictures' / 'learning-curves.png'}")

@@ -39,13 +39,13 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _resume(given: Arguments) -> int:
-    from leap.cli import session
+    from leap.cli import lifecycle
     from leap.run import RunFolder
 
     run = RunFolder.open(given.options["resume"])
     files: list[str | Path] = [run.path / "config.yaml", *given.files]
     asked = configuration.load(Settings, files, given.overrides, flags=[o.name for o in OPTIONS])
-    settings = session.reconcile(run, asked)
+    settings = lifecycle.reconcile(run, asked)
     if given.options["print_config"]:
         print(configuration.to_yaml(settings), end="")
         return 0
@@ -55,7 +55,7 @@ def _resume(given: Arguments) -> int:
 def _carry_out(settings: Settings, out: Path, *, resume: bool) -> int:
     from tqdm import tqdm
 
-    from leap.cli import session
+    from leap.cli import lifecycle
     from leap.run import RunFolder
 
     with tqdm(total=settings.train.meta_steps, unit="step", desc=out.name, disable=None, dynamic_ncols=True) as bar:
@@ -66,9 +66,9 @@ def _carry_out(settings: Settings, out: Path, *, resume: bool) -> int:
 
         try:
             if resume:
-                run = session.resume(RunFolder.open(out), settings, progress)
+                run = lifecycle.resume(RunFolder.open(out), settings, progress)
             else:
-                run = session.start(settings, out, progress)
+                run = lifecycle.start(settings, out, progress)
         except KeyboardInterrupt:
             bar.close()
             print(f"\nsaved; go on with: leap train --resume {out}", flush=True)
