@@ -75,6 +75,8 @@ def test_a_comparison_gives_table_report_and_pictures_and_goes_on_where_it_stopp
     assert all(name in told for name in ("leap", "reptile", "none", "report.html", "comparison.png"))
     names = {"leap-seed0", "leap-seed1", "reptile-seed0", "reptile-seed1", "none-seed0", "none-seed1"}
     assert {p.name for p in out.iterdir() if p.is_dir()} == names
+    assert leap("report", out, "--out", tmp_path / "page.html") == 0
+    assert "reptile" in (tmp_path / "page.html").read_text()
     stamps = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.name in ("evaluation.json", "metrics.jsonl")}
     (out / "reptile-seed1" / "evaluation.json").unlink()
     assert leap(*arguments) == 0

@@ -9,7 +9,7 @@ from leap.cli.arguments import Option, help_text, split
 from leap.errors import UsageError
 
 OPTIONS = [Option("--out", "path", "The page to write; by default report.html.", "FILE")]
-USAGE = "leap report RUN_FOLDER ... [--out report.html]"
+USAGE = "leap report RUN_FOLDER_OR_COMPARISON ... [--out report.html]"
 ABOUT = "Put evaluated runs on one page: table with intervals, curves, differences, how to reproduce. Seeds are pooled."
 
 
@@ -24,8 +24,14 @@ def main(argv: Sequence[str]) -> int:
 
     from leap.report import comparison_text, summarize, write_report
 
-    folders = [Path(folder) for folder in given.files]
+    folders = [run for folder in given.files for run in runs_in(Path(folder))]
     page = write_report(folders, given.options["out"] or Path("report.html"))
     print(comparison_text(summarize(folders)))
     print(f"report  {page}")
     return 0
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The folder itself, or, where it holds no run but folders that do (a comparison), those."""
+    inside = sorted(path.parent for path in folder.glob("*/config.yaml"))
+    return [folder] if (folder / "config.yaml").exists() or not inside else inside
