@@ -18,6 +18,7 @@ from types import ModuleType
 __version__ = "0.1.0"
 
 _SUBMODULES = (
+    "adjoint",
     "batching",
     "errors",
     "evaluate",
@@ -29,6 +30,7 @@ _SUBMODULES = (
     "randomness",
     "report",
     "run",
+    "segments",
     "testing",
     "tracking",
     "trainer",
