@@ -18,6 +18,7 @@ class Segment(NamedTuple):
     """From gamma^i to gamma^{i+1}."""
 
     number: int
+    loss: Tensor  # [T]     f(theta^i)
     delta: Tensor  # [T, m]  theta^{i+1} - theta^i
     rise: Tensor  # [T]     f(theta^{i+1}) - f(theta^i), each on the batch of its own step
     grad: Tensor  # [T, m]  gradient of f at theta^i
@@ -55,7 +56,7 @@ def over_segments(
     def complete(state: _Pending, loss: Tensor) -> Any:
         if state.delta is None or state.loss is None or state.grad is None:
             return state.total  # before the first step there is no segment
-        return add(state.total, Segment(state.number, state.delta, loss - state.loss, state.grad))
+        return add(state.total, Segment(state.number, state.loss, state.delta, loss - state.loss, state.grad))
 
     def step(state: _Pending, s: Step) -> _Pending:
         return _Pending(complete(state, s.loss), state.number + 1, s.theta_next - s.theta, s.loss, s.grad)
