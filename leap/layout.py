@@ -7,6 +7,7 @@ tasks share" are slices.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -78,6 +79,27 @@ class Layout:
     def n(self) -> int:
         """Length of the vector."""
         return sum(self.sizes)
+
+    def without_head(self) -> Layout:
+        """The layout of the trunk alone: the first `trunk` entries of the vector, with their names and shapes.
+
+        Raises:
+            ValueError: nothing stands before the head, or the trunk ends within a parameter.
+
+        Example:
+            >>> module = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+            >>> bare = Layout.of(module).without_head()
+            >>> bare.n, bare.trunk, bare.names
+            (16, 16, ('0.weight', '0.bias'))
+        """
+        ends = [0, *itertools.accumulate(self.sizes)]
+        if self.trunk == 0 or self.trunk not in ends:
+            raise ValueError(
+                f"a trunk of {self.trunk} entries holds no whole parameters (they end at {ends[1:]}); "
+                "a network with layers before its head has one"
+            )
+        kept = ends.index(self.trunk)
+        return Layout(self.names[:kept], self.shapes[:kept], self.trunk, self.trunk)
 
     def flatten(self, source: nn.Module | Mapping[str, Tensor]) -> Tensor:
         """The vector [n] of a module's parameters, or of a mapping from names to tensors; detached, a copy.

@@ -15,10 +15,11 @@ from torch.nn import functional as F
 
 from leap.errors import UsageError
 from leap.layout import Layout
+from leap.measure.problem import TaskData
 from leap.randomness import generator
 from tasks.augment import Augmentation, apply_affine, draw_affine
 from tasks.drawings import Drawings
-from tasks.models import Conv4, Norm, initialize
+from tasks.models import Conv4, Norm, headless, initialize
 
 
 class Protocol(NamedTuple):
@@ -108,6 +109,12 @@ class Alphabets:
         }
         self.module = Conv4(**self._options).to(device)
         self.layout = Layout.of(self.module)
+        self._trunk, self._trunk_layout = headless(self.module), self.layout.without_head()
+
+    @property
+    def width(self) -> int:
+        """Features that a head sees."""
+        return self.module.head.in_features
 
     def ids(self, which: str) -> tuple[int, ...]:
         """Task ids of a split: `train`, `validation` or `test`."""
@@ -127,6 +134,21 @@ class Alphabets:
     def batch(self, ids: Sequence[int], seeds: Sequence[int]) -> AlphabetBatch:
         """Tasks that walk together, each with the seed of its own stream of batches."""
         return AlphabetBatch(self, ids, seeds)
+
+    def features(self, trunk: Tensor, inputs: Tensor) -> Tensor:
+        """Features [N, width] of inputs [N, 1, H, W] at a trunk [m]; pure.
+
+        A row depends on its own input alone where the network's `norm` is `group` or `none`; with `batch` the
+        statistics are those of all N.
+        """
+        found: Tensor = functional_call(self._trunk, self._trunk_layout.unflatten(trunk), (inputs,))
+        return found
+
+    def dataset(self, task: int) -> TaskData:
+        """An alphabet's drawings without augmentation, and labels; rows go round the characters, a drawing of each."""
+        train, labels = _rounds(self.train_images[task], self.protocol.shots)
+        test, test_labels = _rounds(self.test_images[task], self.protocol.queries)
+        return TaskData(self.names[task], train, labels, test, test_labels, self.protocol.ways)
 
 
 class AlphabetBatch:
@@ -214,6 +236,12 @@ class AlphabetBatch:
             return images
         flat = apply_affine(images.flatten(0, 1), maps.flatten(0, 1).to(images.dtype))
         return flat.unflatten(0, images.shape[:2])
+
+
+def _rounds(images: Tensor, drawings: int) -> tuple[Tensor, Tensor]:
+    """Bytes [ways * drawings, H, W], grouped by character, as inputs [N, 1, H, W] and labels [N] in rounds."""
+    order = torch.arange(len(images), device=images.device).unflatten(0, (-1, drawings)).T.flatten()
+    return images[order].unsqueeze(1).float() / 255, order // drawings
 
 
 def _check(drawings: Drawings, protocol: Protocol, enough: Sequence[int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from typing import Literal
@@ -102,6 +103,43 @@ class Conv4(nn.Module):
         return x.flatten(1)
 
 
+class Encoder(nn.Module):
+    """3x3 convolutions of stride 2 with rectifiers, 2x2 average-pooling, and a linear head: the network for measuring.
+
+    It normalizes nothing, so a sample's features are its own and curvature is a sum over samples; it is small (23,584
+    parameters in the trunk by default), so that curvature is affordable.
+
+    Args:
+        classes: Width of the head.
+        widths: Channels of the convolutions.
+        channels: Channels of the images.
+        size: Height and width of the images, at least 2 to the power of `len(widths) + 1`.
+    """
+
+    def __init__(self, classes: int, widths: tuple[int, ...] = (16, 32, 64), channels: int = 3, size: int = 32) -> None:
+        super().__init__()
+        if not widths or size < 2 ** (len(widths) + 1):
+            raise ValueError(
+                f"{len(widths)} convolutions of stride 2 and a pooling need at least one convolution and images of "
+                f"{2 ** (len(widths) + 1)} x {2 ** (len(widths) + 1)}, got {size} x {size}; give other widths"
+            )
+        pairs = itertools.pairwise((channels, *widths))
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairs)
+        for _ in widths:
+            size = (size + 1) // 2
+        self.head = nn.Linear(widths[-1] * (size // 2) ** 2, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [B, classes] of images [B, C, H, W]."""
+        return self.head(self.features(x))
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the head sees, [B, k]."""
+        for conv in self.convs:
+            x = F.relu(conv(x))
+        return F.avg_pool2d(x, 2).flatten(1)
+
+
 class MLP(nn.Module):
     """Fully connected layers with rectifiers, from one input to one output."""
 
@@ -116,6 +154,21 @@ class MLP(nn.Module):
         for layer in self.layers:
             x = F.relu(layer(x))
         return self.head(x)
+
+
+def headless(module: nn.Module) -> nn.Module:
+    """A copy of a network whose output is what its `head` would see.
+
+    Its other parameters keep their names, so `layout.without_head().unflatten` gives all of them.
+
+    Example:
+        >>> module, images = Encoder(5), torch.rand(2, 3, 32, 32)
+        >>> torch.equal(headless(module)(images), module.features(images))
+        True
+    """
+    bare = copy.deepcopy(module)
+    bare.head = nn.Identity()
+    return bare
 
 
 def initialize(module: nn.Module, generator: torch.Generator) -> nn.Module:

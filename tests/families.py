@@ -9,6 +9,8 @@ from leap import learners
 from leap.layout import Layout
 from tasks.alphabets import Alphabets, Protocol
 from tasks.drawings import Drawings
+from tasks.image_files import ImageSet
+from tasks.image_sets import ImageSets
 from tasks.quadratic import Quadratic
 from tasks.sinusoid import Sinusoid
 
@@ -44,8 +46,27 @@ def small_alphabets(seed: int = 0, **changes) -> Alphabets:
     return Alphabets(random_drawings(), protocol, seed=seed, filters=3)
 
 
+def random_sets(classes: tuple[int, ...] = (3, 4, 2, 3), seed: int = 0) -> list[ImageSet]:
+    """Data sets of 8 x 8 blobs, grey and coloured in turn: 6 training and 3 test images a class."""
+    sets = []
+    for number, count in enumerate(classes):
+        rng, channels = np.random.default_rng([seed, number]), (1, 3)[number % 2]
+        shapes = rng.random((count, 1, 8, 8, channels)) + 0.3 * rng.random((count, 9, 8, 8, channels))
+        images = (shapes / 1.3 * 255).astype(np.uint8).reshape(-1, 8, 8, channels)
+        labels, split = np.repeat(np.arange(count), 9), np.tile(np.arange(9) < 6, count)
+        sets.append(ImageSet(f"set-{number}", images, labels, split, tuple(f"c{i}" for i in range(count))))
+    return sets
+
+
+def small_image_sets(**changes) -> ImageSets:
+    """Image sets small enough for float64 contracts; heads of different width."""
+    sizes = {"train_size": 11, "test_size": 5, "batch_size": 4, "widths": (3, 4), "seed": 0, "held_out": ("set-1",)}
+    return ImageSets(random_sets(), **(sizes | changes))
+
+
 FAMILIES = {
     "alphabets": small_alphabets,
+    "image sets": small_image_sets,
     "sinusoid": lambda: Sinusoid(count=4, shots=5, queries=5, hidden=(6,)),
     "quadratic": lambda: Quadratic(dim=4, count=4),
 }

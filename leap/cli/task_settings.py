@@ -7,6 +7,23 @@ from pydantic import Field
 
 from leap.cli.fields import Count, NonNegative, Rate
 
+ImageSetName = Literal[
+    "mnist",
+    "fashion",
+    "ifashion",
+    "kmnist",
+    "notmnist",
+    "cifar10",
+    "cifar100",
+    "natural",
+    "artificial",
+    "cifar100_coarse",
+    "natural_coarse",
+    "artificial_coarse",
+    "usps",
+    "gtsrb",
+]
+
 
 @dataclass(frozen=True)
 class AlphabetTasks:
@@ -72,6 +89,51 @@ class Glyphs(AlphabetTasks):
 
 
 @dataclass(frozen=True)
+class ImageSets:
+    """Vision data sets: MNIST and its kin, CIFAR and its halves; a data set is a task."""
+
+    name: Literal["image_sets"] = "image_sets"
+    """The family."""
+    names: tuple[ImageSetName, ...] = (
+        "mnist", "fashion", "ifashion", "kmnist", "notmnist", "cifar10", "cifar100", "natural", "artificial",
+    )  # fmt: skip
+    """The tasks, one head each."""
+    held_out: Literal["all"] | tuple[ImageSetName, ...] = "all"
+    """Tasks of the final evaluation, which pretraining does not see; `all`: it sees all of them, and so nothing that is
+    measured on them is about unseen tasks."""
+    train_size: Annotated[int, Field(ge=2)] = 1500
+    """Training images of each task, balanced over its classes."""
+    test_size: Count = 300
+    """Test images of each task, balanced over its classes."""
+    batch_size: Count = 50
+    """Images an inner step."""
+    normalization: Literal["own", "shared"] = "own"
+    """By the statistics of each task's own images, or by those of all tasks together, which keeps their differences."""
+    folder: str | None = None
+    """Folder that holds a folder for each data set; by default LEAP_DATA, else where `leap fetch` puts data."""
+
+    def problems(self) -> list[str]:
+        """What cannot be, beyond a field's own range."""
+        found = []
+        for setting in ("names", "held_out"):
+            given = getattr(self, setting)
+            if repeated := [] if given == "all" else sorted({name for name in given if given.count(name) > 1}):
+                found.append(f"tasks.{setting}: {', '.join(repeated)} stands there twice; name each task once")
+        if not self.names:
+            found.append("tasks.names: names no task; name at least one")
+        if self.held_out == "all":
+            return found
+        if unknown := [name for name in self.held_out if name not in self.names]:
+            found.append(f"tasks.held_out: {', '.join(unknown)} not among tasks.names ({', '.join(self.names)})")
+        if not 0 < len(set(self.held_out)) < len(set(self.names)):
+            found.append(
+                f"tasks.held_out: holds out {len(self.held_out)} of {len(self.names)} tasks; "
+                "hold out some and leave some to pretraining, or write all"
+            )
+        return found
+
+
+@dataclass(frozen=True)
 class Sinusoid:
     """Sine waves of random amplitude and phase; regression."""
 
@@ -127,5 +189,7 @@ class Model:
     """Channels of each of the four convolution blocks (images)."""
     norm: Literal["batch", "group", "none"] = "batch"
     """Normalization of the blocks; `batch` uses the batch's own statistics."""
+    widths: Annotated[tuple[Count, ...], Field(min_length=1, max_length=4)] = (16, 32, 64)
+    """Channels of the convolutions of stride 2 (image sets)."""
     hidden: tuple[Count, ...] = (40, 40)
     """Widths of the hidden layers (sinusoid)."""
