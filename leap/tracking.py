@@ -31,6 +31,9 @@ class Tracker(Protocol):
     def curves(self, name: str, evaluation: Mapping[str, Any]) -> None:
         """Take the learning curves in the content of an evaluation.json, under keys that start with `name`/."""
 
+    def measures(self, prefix: str, document: Mapping[str, Any], pictures: Sequence[Path]) -> None:
+        """Take the content of a measures.json and pictures of it (PNG), under keys that start with `prefix`/."""
+
     def artifact(self, path: Path, name: str, kind: str = "initialization") -> None:
         """Keep a copy of a file as an artifact of this kind."""
 
@@ -45,6 +48,9 @@ class NoTracker:
         """Nothing."""
 
     def curves(self, name: str, evaluation: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def measures(self, prefix: str, document: Mapping[str, Any], pictures: Sequence[Path]) -> None:
         """Nothing."""
 
     def artifact(self, path: Path, name: str, kind: str = "initialization") -> None:
@@ -133,6 +139,10 @@ class WandbTracker:
         """Log mean curves by inner step and as charts, a table with a row a task and step, and the final figures."""
         self._attempt("log", lambda: self._log_curves(name, evaluation))
 
+    def measures(self, prefix: str, document: Mapping[str, Any], pictures: Sequence[Path]) -> None:
+        """Log a table a matrix and the pictures; walks, numbers a task and relations go into the summary as means."""
+        self._attempt("log", lambda: self._log_measures(prefix, document, [Path(path) for path in pictures]))
+
     def artifact(self, path: Path, name: str, kind: str = "initialization") -> None:
         """Log a copy of the file as an artifact, so that the run folder alone is enough to send it later."""
         self._attempt("log_artifact", lambda: self._log_artifact(Path(path), name, kind))
@@ -201,6 +211,28 @@ class WandbTracker:
             for key, values in held.values[own].items():
                 if key not in keys:
                     self._run.summary[f"{name}/{label}/{key}"] = float(values.mean())
+
+    def _log_measures(self, prefix: str, document: Mapping[str, Any], pictures: Sequence[Path]) -> None:
+        import wandb
+
+        from leap.report.measures import parse_measures
+        from leap.report.tables import measure_means
+
+        held = parse_measures(dict(document))
+        logged: dict[str, Any] = {}
+        for name, matrix in held.matrices.items():
+            rows = [[None if value != value else float(value) for value in row] for row in matrix.mean]
+            data = [[task, *row] for task, row in zip(held.tasks, rows, strict=True)]
+            logged[f"{prefix}/matrix/{name}"] = wandb.Table(columns=["target", *held.tasks], data=data)
+        for path in pictures:
+            if path.suffix == ".png":
+                logged[f"{prefix}/pictures/{path.stem}"] = wandb.Image(str(path))
+        if logged:
+            self._step += 1
+            with _staging(self._run):
+                self._run.log(logged, step=self._step)
+        for key, value in measure_means(held).items():
+            self._run.summary[f"{prefix}/{key}"] = value
 
 
 def _start(mode: str, named: Mapping[str, Any], say: Callable[[str], None]) -> Any:

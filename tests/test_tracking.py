@@ -8,17 +8,21 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from measure_documents import TASKS as MEASURED
+from measure_documents import document
 from offline_run import OfflineRun
+from PIL import Image
 from report_runs import TASKS, write_run
 
 from leap.errors import UsageError
-from leap.tracking import NoTracker, WandbTracker, open_tracker
+from leap.tracking import NoTracker, Tracker, WandbTracker, open_tracker
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN: dict[str, Any] = {
@@ -77,6 +81,48 @@ def test_an_offline_run_holds_what_was_logged(tmp_path: Path) -> None:
     assert not list((tmp_path / "home" / ".local").rglob("*"))
     assert len(said) == 1 and f"wandb sync {run.path.parent}" in said[0]
     _all_keys_are_explained({key for row in [*run.rows, run.summary] for key in row})
+
+
+def test_measures_are_tables_pictures_and_means_that_can_be_read_back(tmp_path: Path) -> None:
+    content = document(tasks=MEASURED[:4], seeds=2)
+    picture = tmp_path / "fisher.tree.png"
+    Image.new("RGB", (20, 10)).save(picture)
+    said: list[str] = []
+
+    tracker = open_tracker(mode="offline", run_folder=tmp_path, job_type="measure", say=said.append, **RUN)
+    tracker.measures("measures", content, [picture, tmp_path / "fisher.csv"])
+    tracker.close()
+
+    run = OfflineRun.finished(tmp_path)
+    table, epochs = run.table("measures/matrix/epochs"), content["matrices"]["epochs"]["values"]
+    assert table["columns"] == ["target", *MEASURED[:4]]
+    assert table["data"][1] == [MEASURED[1], *(_mean([seed[1][source] for seed in epochs]) for source in range(4))]
+    row = next(row for row in run.rows if "measures/pictures/fisher.tree/path" in row)
+    assert (row["measures/pictures/fisher.tree/width"], row["measures/pictures/fisher.tree/height"]) == (20, 10)
+    held = content["paths"]["initializations"]["leap"]["path_length"]
+    assert run.summary["measures/learned/path_length"] == pytest.approx(np.mean(held))
+    relation = content["relations"][0]
+    assert run.summary["measures/relation/reachability/epochs/mantel_p"] == relation["mantel_p"]
+    assert len(said) == 1
+    _all_measures_are_explained({key for row in [*run.rows, run.summary] for key in row if key.startswith("measures/")})
+
+
+def _mean(values: list[float | None]) -> Any:
+    there = [value for value in values if value is not None]
+    return pytest.approx(np.mean(there)) if there else None
+
+
+def _all_measures_are_explained(keys: set[str]) -> None:
+    """Each key is one of a pattern in docs/metrics.md, as `measures/matrix/NAME`, and so is each name there."""
+    explained = set(re.findall(r"`([^`]+)`", (ROOT / "docs" / "metrics.md").read_text()))
+    made_up = {"score", "fisher.tree"}
+    for key in keys:
+        kind, *rest = key.split("/")[1:]
+        count = {"relation": 3}.get(kind, 1)
+        names = rest[: min(count, 2)]
+        pattern = {"relation": ["X", "Y", rest[-1]]}.get(kind, ["NAME"])
+        assert "/".join(["measures", kind, *pattern]) in explained, key
+        assert set(names) <= explained | made_up, key
 
 
 def _all_keys_are_explained(keys: set[str]) -> None:
@@ -205,12 +251,17 @@ def test_no_failure_of_wandb_reaches_the_run_and_each_is_said_once(
     assert ("import" if broken == "import" else "No space left on device") in failures[0]
 
 
-def test_a_damaged_evaluation_ends_tracking_and_not_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "give", [lambda to: to.curves("e", {"format": 2}), lambda to: to.measures("m", {"format": 2}, [])]
+)
+def test_a_damaged_document_ends_tracking_and_not_the_run(
+    give: Callable[[Tracker], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     module = fake_wandb(monkeypatch, tmp_path, "nothing")
     said: list[str] = []
     tracker = open_tracker(run_folder=tmp_path, say=said.append, **RUN)
 
-    tracker.curves("evaluation", {"format": 2})
+    give(tracker)
     tracker.log({"train/loss": 1.0}, 1)
 
     assert len(said) == 2 and "format 2" in said[1]

@@ -1,7 +1,8 @@
 """Runs side by side: a table for the terminal, pictures, and one page that tells the whole story."""
 
+from leap.report.measures import write_measures
 from leap.report.page import write_report
 from leap.report.summary import Summary, summarize
 from leap.report.text import comparison_text
 
-__all__ = ["Summary", "comparison_text", "summarize", "write_report"]
+__all__ = ["Summary", "comparison_text", "summarize", "write_measures", "write_report"]

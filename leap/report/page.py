@@ -19,6 +19,7 @@ from leap.report.charts import (
 from leap.report.differences import flatten
 from leap.report.drawing import Style, inline_svg, write_file
 from leap.report.markup import figure, key, section, table, tag, text
+from leap.report.measure_page import measures_section
 from leap.report.pictures import summary_styles
 from leap.report.style import style_sheet
 from leap.report.summary import Summary, summarize
@@ -58,6 +59,7 @@ def report_page(summary: Summary) -> str:
         _table(summary, look),
         _curves(summary, look),
         _tasks(summary, look),
+        *_measures(summary),
         _differences(summary),
         _reproduce(summary),
         _conditions(summary),
@@ -150,6 +152,17 @@ def _tasks(summary: Summary, look: Mapping[str, Style]) -> str:
     layout = "pair tasks" if len(summary.rows) <= 3 else "tasks"  # more columns need the page's whole width
     left = figure(svg, f"{measure.label} of every task", caption)
     return section("Task by task", tag("div", left, table(head, rows, "Task by task"), class_=layout), class_="long")
+
+
+def _measures(summary: Summary) -> list[str]:
+    """What `leap measure` found, a section a run that it measured."""
+    parts: list[str] = []
+    for label, runs in summary.groups:
+        for run in runs:
+            if run.measures is not None:
+                title = label if len(runs) == 1 else f"{label}, seed {run.seed}"
+                parts.append(measures_section(run.measures, title, f"m{len(parts)}"))
+    return parts
 
 
 def _differences(summary: Summary) -> str:

@@ -11,17 +11,21 @@ from typing import Any
 
 from leap.errors import RunError, UsageError
 from leap.report.evaluation import FILE, Evaluation, read_evaluation, read_json
+from leap.report.measures import FILE as MEASURES_FILE
+from leap.report.measures import FOLDER as MEASURES_FOLDER
+from leap.report.measures import Measures, read_measures
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder. `evaluation` is None where the run has not been evaluated."""
+    """One run folder. `evaluation` is None where it has not been evaluated, `measures` where nothing was measured."""
 
     folder: Path
     config: Mapping[str, Any]
     provenance: Mapping[str, Any]
     metrics: Sequence[Mapping[str, Any]]
     evaluation: Evaluation | None
+    measures: Measures | None = None
 
     @property
     def seed(self) -> int:
@@ -68,11 +72,18 @@ def read_run(folder: Path) -> Run:
     if not isinstance(recorded, dict):
         raise RunError(f"{provenance} holds {type(recorded).__name__}, not a mapping. Restore it, or remove it.")
     evaluation = read_evaluation(folder / FILE) if (folder / FILE).exists() else None
-    run = Run(folder, config, recorded, read_metrics(folder / "metrics.jsonl"), evaluation)
+    measured = folder / MEASURES_FOLDER / MEASURES_FILE
+    measures = read_measures(measured) if measured.exists() else None
+    run = Run(folder, config, recorded, read_metrics(folder / "metrics.jsonl"), evaluation, measures)
     if evaluation is not None and (evaluation.seed, evaluation.learner) != (run.seed, run.learner):
         raise RunError(
             f"{folder / FILE} is of learner {evaluation.learner!r}, seed {evaluation.seed}, but config.yaml says "
             f"{run.learner!r}, seed {run.seed}. Write it anew: leap evaluate {folder}"
+        )
+    if measures is not None and measures.learner != run.learner:
+        raise RunError(
+            f"{measured} is of learner {measures.learner!r}, but config.yaml says {run.learner!r}. "
+            f"Write it anew: leap measure {folder}"
         )
     return run
 

@@ -1,0 +1,291 @@
+"""The pictures of one document of measures, each with its caption: for files, and for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from leap.metrics.graph import Clusters, cluster, edge_stability
+from leap.report.charts import shorten
+from leap.report.drawing import INK, MUTED, write_png
+from leap.report.heatmap import NAME_LENGTH, VALUES_UP_TO, Shades, draw_dendrogram, draw_heatmap, log_scaled, scale
+from leap.report.measure_charts import (
+    END_LABELS,
+    LEGEND_UP_TO,
+    draw_curve,
+    draw_path_and_end,
+    draw_paths,
+    draw_scatter,
+    ends_correlation,
+    initialization_label,
+    median,
+    named,
+    path_end,
+    path_keys,
+)
+from leap.report.measures import Matrix, Measures, Paths, setting
+from leap.report.text import number
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WIDTH = 4.6  # inches, as the page's other pictures
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture by name, its heading, what it shows in words, its size in inches and how it is drawn."""
+
+    name: str
+    title: str
+    caption: str
+    width: float
+    height: float
+    draw: Callable[[Figure], None]
+
+
+def write_picture(picture: Picture, folder: Path) -> Path:
+    """Write one picture as PNG, between its title and its caption."""
+    title, caption = _lines(picture.title, 58), _lines(picture.caption, 86)
+    heights = (0.1 + 0.19 * len(title), picture.height, 0.12 + 0.14 * len(caption))
+
+    def draw(figure: Figure) -> None:
+        top, middle, bottom = figure.subfigures(3, 1, squeeze=False, height_ratios=heights)[:, 0]
+        top.text(0.012, 0.5, "\n".join(title), va="center", fontsize=10, color=INK)
+        bottom.text(0.012, 0.6, "\n".join(caption), va="center", fontsize=7.2, color=MUTED, linespacing=1.3)
+        picture.draw(middle)
+
+    return write_png(folder / f"{picture.name}.png", picture.width, sum(heights), draw)
+
+
+def pictures(measures: Measures) -> list[Picture]:
+    """All that a document has to show, in the order in which it is read."""
+    return [*maps(measures), *trees(measures), *scatters(measures), *walks(measures), *curves(measures)]
+
+
+def common_order(measures: Measures) -> list[int]:
+    """One order of tasks for all heat maps, so that they can be held against each other: the first that clusters."""
+    for kind in ("distance", "similarity", "outcome"):
+        for matrix in measures.matrices.values():
+            found = _clusters(matrix) if matrix.kind == kind else None
+            if found is not None:
+                return found.order
+    return list(range(len(measures.tasks)))
+
+
+def maps(measures: Measures) -> Iterator[Picture]:
+    """A heat map a matrix."""
+    order = common_order(measures)
+    names = NAME_LENGTH if not measures.tasks else min(NAME_LENGTH, max(map(len, measures.tasks)))
+    label = 0.085 * names  # inches that the longest name takes
+    side = max(WIDTH - label - 0.35, 0.12 * len(order))
+    for matrix in measures.matrices.values():
+        yield Picture(
+            matrix.name,
+            _map_title(matrix, len(measures.tasks)),
+            _map_caption(matrix, measures),
+            WIDTH,
+            side + label + 0.35,
+            partial(_draw_map, matrix=matrix, tasks=measures.tasks, order=order),
+        )
+
+
+def trees(measures: Measures) -> Iterator[Picture]:
+    """A dendrogram a matrix of distances or similarities that has every pair."""
+    for matrix in measures.matrices.values():
+        found = _clusters(matrix) if matrix.kind != "outcome" else None
+        if found is None:
+            continue
+        caption = (
+            "Tasks that join further left are nearer. Average linkage on the mean of both directions; the stems at the "
+            "left only carry the names."
+        )
+        stable = _stability(matrix)
+        if stable is not None:
+            caption += f" Edges of the minimum spanning tree found again in single seeds: {stable:.0%}."
+        yield Picture(
+            f"{matrix.name}.tree",
+            f"Tree of: {matrix.label}",
+            caption,
+            WIDTH,
+            0.7 + 0.25 * len(measures.tasks),
+            partial(_draw_tree, clusters=found, matrix=matrix, tasks=measures.tasks),
+        )
+
+
+def scatters(measures: Measures) -> Iterator[Picture]:
+    """A scatter a relation of two matrices; without relations, of everything against every outcome."""
+    held = measures.matrices
+    own = [one for one in measures.relations if one["x"] in held and one["y"] in held and not setting(one)]
+    related = {(one["x"], one["y"]): one for one in own}
+    pairs = related or {
+        (x.name, y.name): {}
+        for x in held.values()
+        for y in held.values()
+        if x.kind != "outcome" and y.kind == "outcome"
+    }
+    rows = (len(measures.tasks) + 1) // 2 if len(measures.tasks) <= LEGEND_UP_TO else 0
+    for (one, two), found in pairs.items():
+        x, y = held[one], held[two]
+        yield Picture(
+            f"{one}-{two}",
+            f"{plain(x.name).capitalize()} and {plain(y.name)}",
+            _scatter_caption(y, found, len(measures.tasks)),
+            WIDTH,
+            3.4 + 0.19 * rows,
+            partial(
+                draw_scatter, x=x, y=y, tasks=measures.tasks, within=(found.get("within") or {}).get("by_target") or ()
+            ),
+        )
+
+
+def walks(measures: Measures) -> Iterator[Picture]:
+    """Walks to held-out tasks: how long they are, and how that goes with where they end."""
+    paths = measures.paths
+    keys = path_keys(paths) if paths is not None else []
+    if paths is None or not keys:
+        return
+    many = f"mean over {len(measures.seeds)} seeds" if len(measures.seeds) > 1 else "one seed"
+    caption = f"A dot a held-out task ({many}), bars are medians. Shorter: the task is nearer to where its walk began."
+    medians = [f"{initialization_label(name)} {number(median(paths, name, keys[0]))}" for name in paths.values]
+    caption += f" Median {plain(keys[0])}: {', '.join(medians)}."
+    height = len(keys) * (0.62 + 0.3 * len(paths.values)) + 0.1
+    title = "How far held-out tasks are from each initialization"
+    yield Picture("paths", title, caption, WIDTH, height, partial(draw_paths, paths=paths))
+    end = path_end(paths)
+    if end is not None:
+        title = f"Path length and {END_LABELS[end]}"
+        draw = partial(draw_path_and_end, paths=paths, end=end)
+        yield Picture("path-and-end", title, _end_caption(paths, end), WIDTH, 3.4, draw)
+
+
+def curves(measures: Measures) -> Iterator[Picture]:
+    """A picture a curve."""
+    rows = (len(measures.tasks) + 1) // 2 if len(measures.tasks) <= LEGEND_UP_TO else 0
+    for curve in measures.curves.values():
+        many = f", mean over {len(measures.seeds)} seeds" if len(measures.seeds) > 1 else ""
+        few = len(measures.tasks) <= LEGEND_UP_TO
+        yield Picture(
+            f"curve-{curve.name}",
+            f"{named(curve.label, curve.unit)} over {curve.x_label}",
+            f"A line a task{many}{'' if few else '; bold: mean over tasks'}.",
+            WIDTH,
+            3.1 + 0.19 * rows,
+            partial(draw_curve, curve=curve, tasks=measures.tasks),
+        )
+
+
+def _draw_map(figure: Figure, matrix: Matrix, tasks: Sequence[str], order: Sequence[int]) -> None:
+    draw_heatmap(figure.subplots(), matrix, tasks, order, WIDTH)
+
+
+def _draw_tree(figure: Figure, clusters: Clusters, matrix: Matrix, tasks: Sequence[str]) -> None:
+    draw_dendrogram(figure.subplots(), clusters, matrix, tasks)
+
+
+def _clusters(matrix: Matrix) -> Clusters | None:
+    """The clusters of a matrix; None for one or two tasks, and where a pair is missing."""
+    mean = matrix.mean
+    both = np.where(np.isnan(mean), mean.T, mean)
+    if len(mean) < 3 or np.isnan(both[~np.eye(len(mean), dtype=bool)]).any():
+        return None
+    return cluster(mean, similarity=matrix.kind == "similarity")
+
+
+def _stability(matrix: Matrix) -> float | None:
+    """Mean share of single seeds that have an edge of the spanning tree of the mean; None for one seed."""
+    if len(matrix.values) < 2:
+        return None
+    try:
+        return edge_stability(matrix.values, similarity=matrix.kind == "similarity").mean
+    except ValueError:  # pairs missing in one seed cut its tasks apart
+        return None
+
+
+def _map_title(matrix: Matrix, tasks: int) -> str:
+    """The label with the unit of the figures on the tiles."""
+    power, _ = scale(matrix.mean)
+    if not power or tasks > VALUES_UP_TO:
+        return named(matrix.label, matrix.unit)
+    times = "\u00d710" + str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{matrix.label} ({times}{'' if matrix.unit in ('', '1') else f' {matrix.unit}'})"
+
+
+def _map_caption(matrix: Matrix, measures: Measures) -> str:
+    nearer = {
+        "distance": "Darker is farther",
+        "similarity": "Darker is nearer",
+        "outcome": "Darker is more: slower or worse",
+    }
+    said = [f"Rows are targets, columns the sources that one comes from. {nearer[matrix.kind]}."]
+    if Shades(matrix).log:
+        said.append("Shades follow the logarithm.")
+    if len(measures.seeds) > 1:
+        spread = np.std(matrix.values, axis=0, ddof=1)[~np.eye(len(measures.tasks), dtype=bool)]
+        spread = spread[np.isfinite(spread)]
+        unit = f" {matrix.unit}" if matrix.unit not in ("", "1") else ""
+        middle = f", which differ by {number(float(np.median(spread)))}{unit} (standard deviation, median pair)"
+        said.append(f"Mean over {len(measures.seeds)} seeds{middle if spread.size else ''}.")
+    if matrix.any_censored.any():
+        said.append("≥: stopped at the limit, so at least this.")
+    return " ".join(said)
+
+
+def _scatter_caption(y: Matrix, found: Mapping[str, Any], tasks: int) -> str:
+    look = ", its shape and colour the target's" if tasks <= LEGEND_UP_TO else ""
+    said = [f"A mark an ordered pair of tasks{look}."]
+    pooled, within = (found.get(part) or {} for part in ("pooled", "within"))
+    if pooled.get("spearman") is not None:
+        said.append(f"Spearman {number(pooled['spearman'])} over all pairs")
+        if found.get("mantel_p") is not None:
+            said[-1] += f" (p {p_value(found['mantel_p'])} by relabelling tasks)"
+        if within.get("spearman") is not None:
+            said[-1] += f", {number(within['spearman'])} on average within a target"
+        said[-1] += "."
+    if tasks <= LEGEND_UP_TO and within.get("by_target"):
+        said.append("In brackets: Spearman within that target.")
+    if log_scaled(y.unit, y.mean[np.isfinite(y.mean)]):
+        said.append("Epochs on a scale of doublings.")
+    if y.any_censored.any():
+        said.append("Hollow with an arrow: stopped at the limit, the true value is higher.")
+    return " ".join(said)
+
+
+def _end_caption(paths: Paths, end: str) -> str:
+    said = ["A mark a held-out task; the lower left is best."]
+    for name in paths.values:
+        found = ends_correlation(paths, name, end)
+        if found is not None:
+            said.append(f"Spearman {number(found)} from the {initialization_label(name)} initialization.")
+    return " ".join(said)
+
+
+def p_value(value: float) -> str:
+    """A p-value as it is read.
+
+    Example:
+        >>> p_value(0.0005), p_value(0.0312), p_value(0.4)
+        ('0.0005', '0.031', '0.40')
+    """
+    return f"{value:.4f}" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
+
+
+def plain(name: str) -> str:
+    """A name of the document as words.
+
+    Example:
+        >>> plain("information_distance")
+        'information distance'
+    """
+    return name.replace("_", " ")
+
+
+def _lines(text: str, width: int) -> list[str]:
+    from textwrap import wrap
+
+    return wrap(shorten(text, 8 * width), width)
