@@ -1,0 +1,1 @@
+"""Benchmarks: contenders measured in turns, goals judged by intervals, and what moved since an older run."""

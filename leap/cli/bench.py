@@ -1,0 +1,194 @@
+"""`leap bench`: how fast the parts are beside reference loops, and whether the goals are met."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from leap.cli.arguments import Option, help_text, split
+from leap.errors import UsageError
+
+if TYPE_CHECKING:
+    from leap.bench.row import Row
+    from leap.bench.rows_walk import Workload
+
+OPTIONS = [
+    Option("--rows", "values", "Rows to measure; by default all.", "NAME"),
+    Option(
+        "--seconds",
+        "value",
+        "Budget for the rounds of a row, by the clock chosen; at least one round. By default 60.",
+        "S",
+    ),
+    Option("--out", "path", "Write the result as JSON, row by row.", "FILE"),
+    Option("--compare", "path", "An older result: print what moved beyond both intervals.", "FILE"),
+    Option("--clock", "value", "wall, or cpu: this process's own work, on a machine that others use too.", "NAME"),
+    Option("--device", "value", "Where to compute: cpu, cuda, ...; by default auto, a GPU where there is one.", "NAME"),
+    Option("--tiny", "flag", "Tiny sizes, to see that every row runs; no goal is judged, figures mean nothing."),
+    Option("--list", "flag", "List the rows and stop."),
+]
+USAGE = "leap bench [--rows NAME ...] [--seconds S] [--out FILE.json] [--compare OLD.json]"
+CLOCK_NAMES = ("wall", "cpu")
+ABOUT = (
+    "Measure the contenders of each row in turns, in one process, after warm-up: medians, ratios to the row's "
+    "reference with 95% intervals over rounds, memory in a process of its own, goals and whether they are met. "
+    "Threads: OMP_NUM_THREADS."
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measure; see `leap bench --help`."""
+    given = split(argv, OPTIONS, fields=False)
+    if given.options["help"] or given.options["list"]:
+        rows = "\n".join(f"  {name}: {about}" for name, (about, _) in ROWS.items())
+        print(help_text(USAGE, f"{ABOUT}\n\nrows:\n{rows}", OPTIONS) if given.options["help"] else rows)
+        return 0
+    if given.files:
+        raise UsageError(f"leap bench takes no files, got {given.files[0]!r}; name rows with --rows")
+    names, seconds = choose(given.options["rows"]), budget(given.options["seconds"])
+    clock = given.options["clock"] or "wall"
+    if clock not in CLOCK_NAMES:
+        raise UsageError(f"--clock must be one of {', '.join(CLOCK_NAMES)}, got {clock!r}")
+    out: Path | None = given.options["out"]
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        raise UsageError(f"--out {out}: name a file in a folder that exists")
+
+    from leap.bench import comparison
+    from leap.cli import build
+
+    old = comparison.load(given.options["compare"]) if given.options["compare"] else None
+    device = build.device(given.options["device"] or "auto")
+    if clock == "cpu" and device != "cpu":
+        raise UsageError(f"--clock cpu does not see what {device} computes; leave it out, or add --device cpu")
+    document = run(names, seconds, Conditions(device, clock, given.options["tiny"]), out)
+    if old is not None:
+        print(comparison.comparison_text(comparison.compare(old, document)), end="")
+    if out is not None:
+        print(f"result  {out}")
+    return 0
+
+
+class Conditions(NamedTuple):
+    """Under what rows are measured: torch device, name of a clock, and whether sizes are tiny."""
+
+    device: str
+    clock: str
+    tiny: bool
+
+
+def run(names: Sequence[str], seconds: float, under: Conditions, out: Path | None) -> dict[str, Any]:
+    """Measure rows, print each as soon as it is there, and return the document of all."""
+    from leap.bench.comparison import FORMAT
+    from leap.bench.row import Goal, carry_out, synchronizer
+    from leap.bench.table import machine_text, row_text
+    from leap.bench.timing import CLOCKS
+    from leap.provenance import provenance
+    from leap.run import write_atomic
+
+    about_machine = provenance(under.device)
+    threads = about_machine["hardware"]["threads"]
+    document: dict[str, Any] = {
+        "kind": "leap bench", "format": FORMAT, "provenance": about_machine, "budget": seconds, "clock": under.clock,
+        "tiny": under.tiny, "rows": {},
+    }  # fmt: skip
+
+    def applies(goal: Goal) -> bool:
+        return not under.tiny and (goal.threads is None or (under.clock == "wall" and goal.threads == threads))
+
+    print(f"{machine_text(about_machine)}; {under.clock} clock", flush=True)
+    for name in names:
+        about, make = ROWS[name]
+        found = carry_out(
+            make(under), seconds=seconds, judged=applies, synchronize=synchronizer(under.device),
+            clock=CLOCKS[under.clock],
+        )  # fmt: skip
+        document["rows"][name] = {"about": about, **found}
+        print(f"\n{row_text(name, about, found)}", end="", flush=True)
+        if out is not None:
+            write_atomic(out, (json.dumps(document, indent=1) + "\n").encode())
+    return document
+
+
+def choose(names: Sequence[str] | None) -> list[str]:
+    """The rows asked for, in the order of the benchmark; all of them for None.
+
+    Raises:
+        UsageError: a row that does not exist.
+
+    Example:
+        >>> choose(["parts", "walk"])
+        ['walk', 'parts']
+    """
+    for name in names or ():
+        if name not in ROWS:
+            close = difflib.get_close_matches(name, ROWS, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(ROWS)}"
+            raise UsageError(f"--rows: no row {name!r}; {hint} (see leap bench --list)")
+    return [name for name in ROWS if names is None or name in names]
+
+
+def budget(text: str | None) -> float:
+    """Seconds a row.
+
+    Raises:
+        UsageError: not a positive number.
+    """
+    try:
+        seconds = float(text or 60)
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise UsageError(f"--seconds must be a number above 0, got {text!r}")
+    return seconds
+
+
+def _work(under: Conditions, tasks: int, steps: int) -> Workload:
+    """Walks on embedded alphabets."""
+    from leap.bench.rows_walk import Workload
+    from leap.cli import build
+    from tasks import glyphs
+    from tasks.alphabets import Alphabets, Protocol
+
+    filters, protocol = 4 if under.tiny else 32, Protocol(train=10, pool=10)
+    family = Alphabets(glyphs.load(), protocol, seed=0, filters=filters, device=under.device)
+    name = f"glyphs, conv-4 of {filters} filters, batch {protocol.batch_size}"
+    execution = build.execution("auto", under.device)
+    return Workload(family, family.module, tasks, 2 if under.tiny else steps, execution, name)
+
+
+def _walk(under: Conditions) -> Row:
+    from leap.bench.rows_walk import walk_row
+    from leap.bench.timing import CLOCKS
+
+    return walk_row(_work(under, tasks=1, steps=100), under.device, CLOCKS[under.clock])
+
+
+def _parts(under: Conditions) -> Row:
+    from leap.bench.rows_walk import parts_row
+    from leap.bench.timing import CLOCKS
+
+    return parts_row(_work(under, tasks=2, steps=50), under.device, CLOCKS[under.clock])
+
+
+def _logdet(under: Conditions) -> Row:
+    from leap.bench import rows_distances as rows
+
+    return rows.logdet_row(under.device, rows.TINY if under.tiny else rows.Size())
+
+
+def _fisher(under: Conditions) -> Row:
+    from leap.bench import rows_distances as rows
+
+    return rows.fisher_row(under.device, rows.TINY if under.tiny else rows.Size())
+
+
+ROWS: dict[str, tuple[str, Callable[[Conditions], Row]]] = {
+    "walk": ("what path measures and Leap add to a walk, beside a plain torch loop", _walk),
+    "parts": ("where the time of a meta-step with Leap goes", _parts),
+    "dual-logdet": ("time and memory of a Fisher's log-determinant through its Gram matrix", _logdet),
+    "fisher-task-distance": ("gradients and time of a pair's Fisher distance, in epochs of training", _fisher),
+}
