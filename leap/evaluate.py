@@ -45,6 +45,7 @@ def evaluate(
     evaluation_seeds: Sequence[int],
     which: str = "test",
     execution: Execution = "batched",
+    measures: Mapping[str, Fold] | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Walk every task of a split from an initialization, once an evaluation seed, and score the end.
@@ -61,6 +62,7 @@ def evaluate(
         evaluation_seeds: Repetitions.
         which: Split.
         execution: As in `walk`.
+        measures: Further folds whose results [T] are wanted, by name.
         progress: Called after every repetition.
 
     Returns:
@@ -72,7 +74,8 @@ def evaluate(
     if not ids:
         raise UsageError(f"the split {which!r} holds no tasks, so there is nothing to evaluate; choose another")
     n = family.layout.n
-    folds = {"path_length": path_length(), "path_energy": path_energy()}
+    wanted = {"path_length": path_length(), "path_energy": path_energy(), **(measures or {})}
+    folds = dict(wanted)
     if learner and learner.inner:
         folds["learner"] = Fold(
             lambda theta0: None, lambda state, s: None, lambda state, end: end.theta, learner.inner, learner.extend
@@ -84,21 +87,16 @@ def evaluate(
         seeds = [derive(seed, "evaluate", which, repetition, task) for task in ids]
         tasks = family.batch(ids, seeds)
         walked = walk(tasks, meta, steps=steps, optimizer=optimizer, folds=folds, execution=execution)
-        rows.append(_measures(walked) | _score(tasks, walked, steps))
+        rows.append({name: walked.results[name] for name in wanted} | _curves(walked) | _score(tasks, walked, steps))
         progress()
     return {name: _listed(torch.stack([row[name] for row in rows])) for name in rows[0]}
 
 
-def _measures(walked: Walk) -> dict[str, Tensor]:
-    measures = {
-        "path_length": walked.results["path_length"],
-        "path_energy": walked.results["path_energy"],
-        "train_loss": walked.losses,
-        "train_loss_auc": area_under_curve(walked.losses),
-    }
+def _curves(walked: Walk) -> dict[str, Tensor]:
+    curves = {"train_loss": walked.losses, "train_loss_auc": area_under_curve(walked.losses)}
     if "error" in walked.aux:
-        measures |= {"train_error": walked.aux["error"], "train_error_auc": area_under_curve(walked.aux["error"])}
-    return measures
+        curves |= {"train_error": walked.aux["error"], "train_error_auc": area_under_curve(walked.aux["error"])}
+    return curves
 
 
 def _score(tasks: Any, walked: Walk, steps: int) -> dict[str, Tensor]:

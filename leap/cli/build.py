@@ -52,6 +52,8 @@ def family(settings: s.Settings, on: str) -> Family:
         )
     if isinstance(tasks, s.Custom):
         return _custom(tasks, seed, on)
+    if isinstance(tasks, s.ImageSets):
+        return _image_sets(tasks, settings, on)
     return _alphabets(tasks, settings, on)
 
 
@@ -71,6 +73,17 @@ def _alphabets(tasks: s.Omniglot | s.Glyphs, settings: s.Settings, on: str) -> F
     )  # fmt: skip
     model = settings.model
     return Alphabets(drawings, protocol, seed=settings.seed, filters=model.filters, norm=model.norm, device=on)
+
+
+def _image_sets(tasks: s.ImageSets, settings: s.Settings, on: str) -> Family:
+    from tasks import image_sources
+    from tasks.image_sets import ImageSets
+
+    sets = image_sources.load(tasks.names, Path(tasks.folder).expanduser() if tasks.folder else None)
+    return ImageSets(
+        sets, held_out=tasks.held_out, seed=settings.seed, train_size=tasks.train_size, test_size=tasks.test_size,
+        batch_size=tasks.batch_size, widths=settings.model.widths, normalization=tasks.normalization, device=on,
+    )  # fmt: skip
 
 
 def _custom(tasks: s.Custom, seed: int, on: str) -> Family:

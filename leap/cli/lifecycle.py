@@ -26,7 +26,8 @@ from leap.trainer import Trainer
 
 Progress = Callable[[int, dict[str, float]], None]
 Say = Callable[[str], None]
-FREE = ("tracking", "wandb", "evaluate", "compare", "train.checkpoint_every")  # may differ when a run goes on
+# may differ when a run goes on
+FREE = ("tracking", "wandb", "evaluate", "compare", "measure", "train.checkpoint_every")
 
 
 class Stopped(KeyboardInterrupt):
@@ -88,7 +89,9 @@ def reconcile(run: RunFolder, asked: Settings) -> Settings:
             "\n".join([f"{run.path} was started with other settings:", *other])
             + "\nresume it without them, or start another run with --out"
         )
-    return dataclasses.replace(own, tracking=asked.tracking, wandb=asked.wandb, evaluate=asked.evaluate)
+    return dataclasses.replace(
+        own, tracking=asked.tracking, wandb=asked.wandb, evaluate=asked.evaluate, measure=asked.measure
+    )
 
 
 def evaluate(
@@ -223,5 +226,14 @@ def _track_evaluation(run: RunFolder, settings: Settings, document: dict[str, An
     tracker = _tracker(run, settings, "evaluate", None, say)
     try:
         tracker.curves("evaluation", document)
+    finally:
+        tracker.close(0)
+
+
+def track_measures(run: RunFolder, settings: Settings, document: dict[str, Any], pictures: list[Path]) -> None:
+    """Send what was measured to wandb, as a run of its own in the same group."""
+    tracker = _tracker(run, settings, "measure", None, _to_stderr)
+    try:
+        tracker.measures("measures", document, pictures)
     finally:
         tracker.close(0)

@@ -15,9 +15,11 @@ from leap.errors import LeapError
 COMMANDS = {
     "train": ("leap.cli.train", "meta-train an initialization"),
     "evaluate": ("leap.cli.evaluate", "walk held-out tasks from a learned initialization"),
+    "measure": ("leap.cli.measure", "how far tasks are from an initialization and from each other"),
     "compare": ("leap.cli.compare", "train and evaluate several learners over several seeds"),
     "report": ("leap.cli.report", "put evaluated runs on one page"),
     "fetch": ("leap.cli.fetch", "download a data set"),
+    "bench": ("leap.cli.bench", "time the parts beside reference loops"),
 }
 
 _DISK_FULL = "free some space, or name a folder on another disk"

@@ -20,7 +20,8 @@ from leap.cli.learner_settings import (
     Rmsprop,
     Sgd,
 )
-from leap.cli.task_settings import Custom, Glyphs, Model, Omniglot, Quadratic, Sinusoid
+from leap.cli.measure_settings import Measure
+from leap.cli.task_settings import Custom, Glyphs, ImageSets, Model, Omniglot, Quadratic, Sinusoid
 
 __all__ = [
     "Adam",
@@ -31,8 +32,10 @@ __all__ = [
     "Finetune",
     "Fomaml",
     "Glyphs",
+    "ImageSets",
     "Leap",
     "Maml",
+    "Measure",
     "Meta",
     "MetaSgd",
     "Model",
@@ -111,8 +114,8 @@ class Compare:
 class Settings:
     """All settings of a run."""
 
-    tasks: Annotated[Omniglot | Glyphs | Sinusoid | Quadratic | Custom, Field(discriminator="name")] = field(
-        default_factory=Glyphs
+    tasks: Annotated[Omniglot | Glyphs | ImageSets | Sinusoid | Quadratic | Custom, Field(discriminator="name")] = (
+        field(default_factory=Glyphs)
     )
     """Where tasks come from."""
     model: Model = field(default_factory=Model)
@@ -131,6 +134,8 @@ class Settings:
     """Evaluation."""
     compare: Compare = field(default_factory=Compare)
     """Comparison of learners (`leap compare`)."""
+    measure: Measure = field(default_factory=Measure)
+    """Task distances (`leap measure`)."""
     tracking: Literal["wandb", "none"] = "wandb"
     """Where metrics go besides the run folder."""
     wandb: Wandb = field(default_factory=Wandb)

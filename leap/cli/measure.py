@@ -1,0 +1,116 @@
+"""`leap measure`: how far tasks are from a learned initialization, and from each other."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from leap.cli import configuration
+from leap.cli.arguments import Arguments, Option, help_text, split
+from leap.cli.settings import Settings
+from leap.errors import UsageError
+
+if TYPE_CHECKING:
+    from leap.measure.plan import Item
+    from leap.run import RunFolder
+
+OPTIONS = [
+    Option("--tasks", "values", "Tasks to measure, by name; by default all of the split that evaluation uses.", "NAME"),
+    Option(
+        "--distances", "values", "What to measure: path, reachability, fisher, task2vec, convergence, dynamic.", "NAME"
+    ),
+    Option("--out", "path", "Folder of a new run, where configuration files are given; by default runs/NAME.", "DIR"),
+]
+USAGE = "leap measure RUN_FOLDER | FILE.yaml ... [--tasks NAME ...] [--distances NAME ...] [--measure.FIELD VALUE ...]"
+ABOUT = (
+    "Measure how far tasks are from a run's learned initialization and from each other; from files with learner none, "
+    "from random initializations. Writes measures/ in the run's folder: measures.json, a CSV a matrix, pictures. Stop "
+    "and repeat it at will: what is measured stays. torchrun --nproc-per-node N -m leap measure ... shares the work."
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measure; see `leap measure --help`."""
+    given = split(argv, OPTIONS)
+    if given.options["help"]:
+        files = [file for file in given.files if not Path(file).is_dir()]
+        base = configuration.load(Settings, files)
+        print(help_text(USAGE, ABOUT, OPTIONS, configuration.help_for(Settings, base, prog="leap measure")))
+        return 0
+    if not given.files:
+        raise UsageError(f"name a run folder or configuration files: {USAGE}")
+    from leap import distributed
+
+    with distributed.group() as here:
+        if here.first:
+            run, settings = _open(given)
+        distributed.wait()  # the others find the run that the first has made
+        if not here.first:
+            run, settings = _open(given)
+        with run.lock() if here.first else contextlib.nullcontext():
+            _measure(run, settings, given)
+    return 0
+
+
+def _open(given: Arguments) -> tuple[RunFolder, Settings]:
+    """The run to measure: an existing folder, or a new one of random initializations."""
+    from leap.cli import lifecycle
+    from leap.run import RunFolder
+
+    first = Path(given.files[0])
+    flags = [option.name for option in OPTIONS]
+    overrides = [*given.overrides, *_distances(given.options["distances"])]
+    if first.is_dir():
+        if given.options["out"]:
+            raise UsageError(f"--out is for new runs; what is measured of {first} goes into {first / 'measures'}")
+        run = RunFolder.open(first)
+        files: list[str | Path] = [run.path / "config.yaml", *given.files[1:]]
+        return run, lifecycle.reconcile(run, configuration.load(Settings, files, overrides, flags=flags))
+    settings = configuration.load(Settings, given.files, overrides, flags=flags)
+    if settings.learner.name != "none":
+        raise UsageError(
+            f"{' '.join(given.files)} would meta-train ({settings.learner.name}) before it measures; "
+            "train first and name the run's folder, or add learner/none.yaml"
+        )
+    out: Path = given.options["out"] or Path("runs") / first.stem
+    if RunFolder.started(out):
+        run = RunFolder.open(out)
+        return run, lifecycle.reconcile(run, settings)
+    return lifecycle.start(settings, out), settings
+
+
+def _distances(names: list[str] | None) -> list[str]:
+    """`--distances path,fisher` or `--distances path fisher`, as a setting."""
+    found = [name for word in names or [] for name in word.split(",") if name]
+    return ["--measure.distances", *found] if found else []
+
+
+def _measure(run: RunFolder, settings: Settings, given: Arguments) -> None:
+    from tqdm import tqdm
+
+    from leap import distributed
+    from leap.cli import measures
+
+    here = distributed.place()
+    measuring = measures.measuring(run, settings, given.options["tasks"])
+    share = sum(len(stage[here.rank :: here.world]) for stage in measuring.stages())
+    with tqdm(total=share, unit="item", desc=f"measuring {run.name}", disable=None if here.first else True) as bar:
+
+        def progress(item: Item) -> None:
+            bar.set_postfix_str(item.kind, refresh=False)
+            bar.update()
+
+        try:
+            measuring.carry_out(progress)
+        except KeyboardInterrupt:
+            bar.close()
+            print("\nstopped; repeat the command to go on", flush=True)
+            raise
+    if here.first:
+        document, written = measures.finish(run, settings, measuring)
+        print(measures.text(document))
+        print(f"results   {run.path / 'measures' / 'measures.json'}")
+        print(f"pictures  {run.path / 'measures'} ({sum(path.suffix == '.png' for path in written)} pictures, "
+              f"{sum(path.suffix == '.csv' for path in written)} tables)")  # fmt: skip

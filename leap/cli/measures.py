@@ -1,0 +1,173 @@
+"""From a run and its settings to a measuring, and from its results to files, pictures and wandb."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from leap.cli import build, lifecycle
+from leap.cli.schema import plain
+from leap.cli.settings import Settings
+from leap.errors import UsageError
+from leap.measure.context import Context
+from leap.measure.measuring import Measuring
+from leap.measure.paths import Walks
+from leap.measure.plan import Plan
+from leap.measure.problem import Measurable, check_per_sample, measurable
+from leap.measure.store import Store, digest
+from leap.run import RunFolder, write_atomic
+from leap.trainer import Family
+from leap.walk import Fold
+
+FOLDER = "measures"
+
+
+def measuring(run: RunFolder, settings: Settings, names: Sequence[str] | None) -> Measuring:
+    """What the settings ask of a run, checked: tasks, network, and that earlier results were measured alike.
+
+    Raises:
+        UsageError: a task that is not there, a family or a network that cannot be measured so.
+    """
+    if settings.train.threads is not None:
+        torch.set_num_threads(settings.train.threads)
+    on = build.device(settings.device)
+    family = build.family(settings, on)
+    meta = run.load_initialization(family.layout).to(on)
+    tasks = _tasks(family, settings.evaluate.split, names)
+    options = dataclasses.asdict(settings.measure)
+    distances, _ = options.pop("distances"), options.pop("level")
+    context = Context(cast(Measurable, family), Plan(**options), _learned(settings, meta), _store(run, settings, meta))
+    if set(distances) != {"path"}:
+        measurable(family)
+        context.check(tasks)
+    return Measuring(context, _walks(settings, family, meta, on), distances, tasks)
+
+
+def finish(run: RunFolder, settings: Settings, done: Measuring) -> tuple[dict[str, Any], list[Path]]:
+    """Write measures.json, tables and pictures, and tell wandb; the document and the files."""
+    from leap.report.measures import write_measures
+
+    document = {
+        **done.document(),
+        "run": run.name,
+        "learner": settings.learner.name,
+        "family": settings.tasks.name,
+        "inner": plain(settings.measure),
+    }
+    folder = run.path / FOLDER
+    write_atomic(folder / "measures.json", (json.dumps(document) + "\n").encode())
+    written = write_measures(document, folder)
+    lifecycle.track_measures(run, settings, document, [path for path in written if path.suffix == ".png"])
+    return document, written
+
+
+def _learned(settings: Settings, meta: torch.Tensor) -> torch.Tensor | None:
+    """The learned initialization; without a learner every repetition has a random one of its own."""
+    return None if settings.learner.name == "none" else meta
+
+
+def _walks(settings: Settings, family: Family, meta: torch.Tensor, on: str) -> Walks:
+    choice = settings.evaluate
+    starts: dict[str, tuple[torch.Tensor, Fold | None]] = {
+        settings.learner.name: (meta, build.learner(settings.learner))
+    }
+    starts["none"] = (family.initial(settings.seed), None)
+    return Walks(
+        family, starts, build.inner(settings.inner, choice.steps), choice.steps, settings.seed, choice.split,
+        build.execution(settings.train.execution, on),
+        settings.measure.samples if _separable(family, meta) else 0, _level(settings, family),
+    )  # fmt: skip
+
+
+def _level(settings: Settings, family: Family) -> float | None:
+    """The level asked for, or half the loss of guessing where all tasks have as many classes."""
+    if settings.measure.level is not None or not hasattr(family, "dataset"):
+        return settings.measure.level
+    known = cast(Measurable, family)
+    classes = {known.dataset(task).classes for task in family.ids(settings.evaluate.split)}
+    return math.log(classes.pop()) / 2 if len(classes) == 1 else None
+
+
+def _separable(family: Family, meta: torch.Tensor) -> bool:
+    """Whether the Fisher-Rao length exists: a classifier all of whose inputs are looked at one by one."""
+    try:
+        known = measurable(family)
+        check_per_sample(known, meta[: family.layout.trunk], known.dataset(family.ids("test")[0]).inputs)
+    except UsageError:  # the walks are measured without it, and the document has no such key
+        return False
+    return family.layout.shared == family.layout.n
+
+
+def _store(run: RunFolder, settings: Settings, meta: torch.Tensor) -> Store:
+    """Where results are kept, with all that they depend on; seeds and distances may be added later."""
+    about: dict[str, Any] = {
+        key: plain(getattr(settings, key)) for key in ("tasks", "model", "inner", "evaluate", "seed")
+    }
+    about["measure"] = {k: v for k, v in plain(settings.measure).items() if k not in ("distances", "seeds", "betas")}
+    about["initialization"] = digest(meta)
+    about["evaluate"].pop("repetitions")
+    store = Store(run.path / FOLDER, about)
+    store.prepare()
+    return store
+
+
+def _tasks(family: Family, split: str, names: Sequence[str] | None) -> list[int]:
+    """Task ids by name, or the whole split."""
+    known = {family.name(task): task for which in ("train", "validation", "test") for task in family.ids(which)}
+    if names is None:
+        return list(family.ids(split))
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1, 0.4)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise UsageError(f"no task {name!r}.{hint} Known: {', '.join(known)}")
+    if len(set(names)) < len(names):
+        raise UsageError(f"tasks are named twice in {' '.join(names)}; name each once")
+    return [known[name] for name in names]
+
+
+def text(document: Mapping[str, Any]) -> str:
+    """What was found, for the terminal: walks by initialization, and which distance goes with which outcome."""
+    lines = [*_walked(document["paths"]), *_related(document["relations"])]
+    return "\n".join(lines)
+
+
+def _walked(paths: Mapping[str, Any]) -> list[str]:
+    if not paths:
+        return []
+    measures = ("path_length", "path_length_until", "path_length_parameters", "fisher_rao_length", "test_error")
+    rows = [["initialization", *measures]]
+    for name, found in paths["initializations"].items():
+        values = [[v for row in found[m] for v in row if v is not None] if m in found else [] for m in measures]
+        rows.append([name, *(f"{sum(v) / len(v):.4g}" if v else "-" for v in values)])
+    return ["", f"walks to {len(paths['tasks'])} held-out tasks (means)", *_columns(rows)]
+
+
+def _related(relations: Sequence[Mapping[str, Any]]) -> list[str]:
+    chosen = [one for one in relations if "beta" not in one]
+    if not chosen:
+        return []
+    rows = [["distance", "outcome", "pooled Spearman", "95% over tasks", "within targets", "Mantel p"]]
+    for one in chosen:
+        low, high = one["pooled"]["tasks"] or (None, None)
+        rows.append([
+            one["x"], one["y"], _figure(one["pooled"]["spearman"]), f"{_figure(low)} to {_figure(high)}",
+            _figure(one["within"]["spearman"]), _figure(one["mantel_p"], 4),
+        ])  # fmt: skip
+    return ["", "what goes with what training measured", *_columns(rows)]
+
+
+def _figure(value: float | None, digits: int = 2) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -1,0 +1,130 @@
+"""Tables of the distances between tasks, `M[target, source]`, and of the walks to them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from leap.measure.paths import Walks
+from leap.measure.plan import SCRATCH
+from leap.measure.reader import Reader, table
+from leap.metrics.convergence import Convergence, time_to_threshold
+from leap.metrics.fisher import fisher_task_distance
+from leap.metrics.task2vec import cosine_distance
+
+
+def fisher_tables(reader: Reader) -> dict[str, Any]:
+    """Fisher task distance of every ordered pair."""
+
+    def cell(seed: int, target: int, source: int) -> float:
+        own = reader.get("solution", seed, target, target).tensors["diagonal"]
+        if source == target:
+            return float(fisher_task_distance(own, own))
+        return float(fisher_task_distance(reader.get("fisher", seed, target, source).tensors["diagonal"], own))
+
+    label = "Fisher task distance, source's network to target's, on the target's data"
+    return {"fisher": table(reader.matrix(cell), "1", label, "distance")}
+
+
+def task2vec_tables(reader: Reader) -> dict[str, Any]:
+    """Distance of Task2Vec embeddings, symmetric."""
+
+    def cell(seed: int, target: int, source: int) -> float:
+        one, two = (reader.get("embedding", seed, t, t).tensors["embedding"] for t in (target, source))
+        return float(cosine_distance(one, two))
+
+    return {"task2vec": table(reader.matrix(cell), "1", "Task2Vec distance (cosine, normalized)", "distance")}
+
+
+def convergence_tables(reader: Reader) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Epochs from each source to the target's threshold, and from scratch."""
+
+    def threshold(seed: int, target: int) -> float:
+        scratch = reader.get("tuning", seed, target, SCRATCH).tensors
+        then = np.interp(reader.plan.scratch_epochs, scratch["epochs"].numpy(), scratch["curve"].numpy())
+        return reader.plan.threshold * float(then)
+
+    def time(seed: int, target: int, source: int) -> Convergence:
+        found = reader.get("tuning", seed, target, source).tensors
+        return time_to_threshold(found["epochs"].tolist(), found["curve"].tolist(), threshold(seed, target))
+
+    matrices = {
+        "epochs": {
+            **table(
+                reader.matrix(lambda s, t, o: time(s, t, o)[0], diagonal=False), "epochs",
+                "Epochs of fine-tuning from the source to the target's threshold", "outcome",
+            ),
+            "censored": [
+                [[t != o and time(s, t, o)[1] for o in reader.tasks] for t in reader.tasks] for s in reader.plan.seeds
+            ],
+        },
+        "tuned_error": table(
+            reader.matrix(lambda s, t, o: reader.get("tuning", s, t, o).numbers["test_error"], diagonal=False), "%",
+            "Test error on the target after fine-tuning", "outcome",
+        ),
+    }  # fmt: skip
+    singles = {
+        "epochs_from_scratch": {
+            "values": reader.single(lambda s, t: time(s, t, SCRATCH).time), "unit": "epochs",
+            "label": "Epochs from scratch",
+        },
+        "threshold": {"values": reader.single(threshold), "unit": "nats", "label": "Threshold of convergence"},
+    }  # fmt: skip
+    return singles, matrices
+
+
+DYNAMIC = {
+    "line": ("barrier_line", "nats", "Barrier on the straight line from the source's solution"),
+    "curve": ("barrier_curve", "nats", "Barrier on the best curve found"),
+    "free_energy_barrier": ("barrier_free_energy", "nats", "Barrier of the effective potential along that curve"),
+    "action": ("action", "nats", "Least action of the curve, times the temperature"),
+}
+
+
+def dynamic_tables(reader: Reader) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Barriers, action and the two factors of the transition probability, on the target's potential per example."""
+
+    def number(key: str) -> Callable[[int, int, int], float]:
+        return lambda seed, target, source: reader.get("barrier", seed, target, source).numbers[key]
+
+    def static(seed: int, target: int, source: int) -> float:
+        found = reader.get("barrier", seed, target, source).numbers
+        return -(found["end"] - found["start"]) / (2 * found["temperature"])
+
+    def dynamic(seed: int, target: int, source: int) -> float:
+        found = reader.get("barrier", seed, target, source).numbers
+        return -found["action"] / found["temperature"] - static(seed, target, source)
+
+    matrices = {
+        name: table(reader.matrix(number(key), diagonal=False), unit, label, "distance")
+        for key, (name, unit, label) in DYNAMIC.items()
+    }
+    matrices["log_static_factor"] = table(
+        reader.matrix(static, diagonal=False), "1", "Static factor of the transition probability, log", "similarity"
+    )
+    matrices["log_path_factor"] = table(
+        reader.matrix(dynamic, diagonal=False), "1", "Path factor of the transition probability, log", "similarity"
+    )
+    others = [
+        [[number("temperature")(s, t, o) for o in reader.tasks if o != t] for t in reader.tasks]
+        for s in reader.plan.seeds
+    ]
+    means = [[sum(row) / len(row) for row in table_] for table_ in others]
+    return {"temperature": {"values": means, "unit": "nats", "label": "SGD temperature"}}, matrices
+
+
+def path_tables(reader: Reader, walks: Walks) -> dict[str, Any]:
+    """Measures of the walks to held-out tasks, by initialization, [S][T]."""
+    found = {}
+    for number, name in enumerate(walks.starts):
+        rows = [reader.get("walk", seed, number, SCRATCH).tensors for seed in reader.plan.seeds]
+        found[name] = {measure: [_finite(row[measure]) for row in rows] for measure in rows[0]}
+    return {"tasks": [walks.family.name(task) for task in walks.family.ids(walks.which)], "initializations": found}
+
+
+def _finite(values: Tensor) -> list[float | None]:
+    return [value if math.isfinite(value) else None for value in values.tolist()]

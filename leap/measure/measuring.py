@@ -1,0 +1,92 @@
+"""A whole measuring: stage by stage, item by item, on one process or many, and the document at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from leap import distributed
+from leap.measure import complexities, document, static, transfer
+from leap.measure.context import Context
+from leap.measure.paths import Walks
+from leap.measure.plan import DISTANCES, Item, items
+from leap.measure.reader import Reader
+from leap.measure.relations import relations
+from leap.measure.store import Result, carry_out
+
+WORK: Mapping[str, Callable[[Context, Item], Result]] = {
+    "solution": static.solution,
+    "bound": static.bound,
+    "union": static.union,
+    "tuning": transfer.tuning,
+    "fisher": transfer.fisher,
+    "embedding": transfer.embedding,
+    "barrier": transfer.barrier,
+}
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """What is measured.
+
+    Attributes:
+        context: Family, plan, initialization, store.
+        walks: Held-out tasks and how they are walked.
+        distances: Names in `leap.measure.plan.DISTANCES`.
+        tasks: Ids of the tasks that are measured against each other.
+    """
+
+    context: Context
+    walks: Walks
+    distances: Sequence[str]
+    tasks: Sequence[int]
+
+    def stages(self) -> list[list[Item]]:
+        """All items of work."""
+        stages = items(self.distances, self.context.plan.seeds, self.tasks)
+        starts = len(self.walks.starts)
+        return [[item for item in stage if item.kind != "walk" or item.target < starts] for stage in stages]
+
+    def carry_out(self, progress: Callable[[Item], None] = lambda item: None) -> None:
+        """Measure what is missing; every process takes its share of a stage and waits for the others at its end."""
+        here = distributed.place()
+        for stage in self.stages():
+            carry_out(self.context.store, stage, self.work, rank=here.rank, world=here.world, progress=progress)
+            distributed.wait()
+
+    def work(self, item: Item) -> Result:
+        """Measure one item."""
+        return self.walks.measure(item) if item.kind == "walk" else WORK[item.kind](self.context, item)
+
+    def document(self) -> dict[str, Any]:
+        """All results as one JSON-ready document; see docs/metrics.md."""
+        reader = Reader(self.context.store, self.context.plan, self.tasks)
+        singles: dict[str, Any] = {}
+        matrices: dict[str, Any] = {}
+        curves: dict[str, Any] = {}
+        sweeps: dict[str, Any] = {}
+        if "reachability" in self.distances:
+            singles, matrices, sweeps = complexities.reachability_tables(reader)
+            curves = complexities.complexity_curves(reader)
+        if "fisher" in self.distances:
+            matrices |= document.fisher_tables(reader)
+        if "task2vec" in self.distances:
+            matrices |= document.task2vec_tables(reader)
+        for name, tables in (("convergence", document.convergence_tables), ("dynamic", document.dynamic_tables)):
+            if name in self.distances:
+                more, others = tables(reader)
+                singles, matrices = singles | more, matrices | others
+        names = [self.context.family.name(task) for task in self.tasks]
+        found = {
+            "format": 1,
+            "tasks": names,
+            "seeds": list(self.context.plan.seeds),
+            "distances": [name for name in DISTANCES if name in self.distances],
+            "paths": document.path_tables(reader, self.walks) if "path" in self.distances else {},
+            "singles": singles,
+            "matrices": matrices,
+            "curves": curves,
+            "sweeps": sweeps,
+        }
+        return {**found, "relations": relations(found)}

@@ -1,0 +1,117 @@
+"""The walk from an initialization to held-out tasks, measured on the loss's graph, in parameters and by Fisher-Rao."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from leap.batching import Execution
+from leap.evaluate import evaluate
+from leap.measure.learning import subset
+from leap.measure.plan import Item
+from leap.measure.problem import Measurable, measurable
+from leap.measure.store import Result
+from leap.metrics.path import (
+    PATH_MEASURES,
+    fisher_rao_length,
+    path_length_until,
+    path_measures,
+    softmax_fisher_quadratic,
+)
+from leap.optim import Optimizer
+from leap.trainer import Family
+from leap.walk import Fold
+
+KEPT = (
+    *PATH_MEASURES,
+    "path_length_until",
+    "fisher_rao_length",
+    "test_error",
+    "test_loss",
+    "train_error_auc",
+    "train_loss_auc",
+)
+
+
+@dataclass(frozen=True)
+class Walks:
+    """How held-out tasks are walked, as in the run's own evaluation.
+
+    Attributes:
+        family: Tasks.
+        starts: By name, an initialization (with what the learner keeps behind it) and the learner whose inner update
+            walks from it; the learned one first.
+        optimizer, steps, seed, which, execution: As in `leap.evaluate.evaluate`.
+        fisher_samples: Training examples of each task that the Fisher-Rao length is taken on; 0: it is not, since the
+            network's rows depend on each other.
+        level: Loss up to which walks are measured beside their whole length, so that initializations of different
+            quality can be compared; None: none.
+    """
+
+    family: Family
+    starts: dict[str, tuple[Tensor, Fold | None]]
+    optimizer: Optimizer
+    steps: int
+    seed: int
+    which: str
+    execution: Execution
+    fisher_samples: int = 0
+    level: float | None = None
+
+    def measure(self, item: Item) -> Result:
+        """Walk every task of the split from the item's initialization (`target` counts them), by repetition `seed`."""
+        meta, learner = list(self.starts.values())[item.target]
+        folds = {"path_measures": path_measures()}
+        if self.level is not None:
+            folds["path_length_until"] = path_length_until(self.level)
+        if self.fisher_samples:
+            folds["fisher_rao_length"] = fisher_rao_length(self._fisher_quadratic())
+        found = evaluate(
+            self.family,
+            meta,
+            learner=learner,
+            optimizer=self.optimizer,
+            steps=self.steps,
+            seed=self.seed,
+            evaluation_seeds=[item.seed],
+            which=self.which,
+            execution=self.execution,
+            measures=folds,
+        )
+        paths = dict(zip(PATH_MEASURES, zip(*found["path_measures"][0], strict=True), strict=True))
+        rows = {name: values[0] for name, values in found.items()} | paths
+        return Result({name: _row(rows[name]) for name in KEPT if name in rows}, {})
+
+    def _fisher_quadratic(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """`delta^T F delta` of every task, whose classes are the first rows of the common head."""
+        family = measurable(self.family)
+        forms = []
+        for task in self.family.ids(self.which):
+            data = family.dataset(task)
+            inputs = data.inputs[subset(data, self.fisher_samples, seed=0)]
+            forms.append(softmax_fisher_quadratic(_read(family, data.classes), inputs[None], execution="sequential"))
+
+        def quadratic(theta: Tensor, delta: Tensor) -> Tensor:
+            rows = zip(forms, theta.split(1), delta.split(1), strict=True)
+            return torch.cat([form(point, move) for form, point, move in rows])
+
+        return quadratic
+
+
+def _read(family: Measurable, classes: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """Logits [N, classes] of a whole theta [n], whose head [C, width] may be wider than the task."""
+    m, width = family.layout.trunk, family.width
+
+    def logits(theta: Tensor, inputs: Tensor) -> Tensor:
+        weight, bias = theta[m:].tensor_split([(len(theta) - m) // (width + 1) * width])
+        return functional.linear(family.features(theta[:m], inputs), weight.view(-1, width)[:classes], bias[:classes])
+
+    return logits
+
+
+def _row(values: Sequence[float | None]) -> Tensor:
+    return torch.tensor([float("nan") if value is None else value for value in values], dtype=torch.float64)
