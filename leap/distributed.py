@@ -27,7 +27,8 @@ def place() -> Place:
         >>> place()                                         # not under torchrun
         Place(rank=0, world=1)
     """
-    return Place(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    return Place(int(os.environ.get("RANK", 0)) if world > 1 else 0, world)
 
 
 @contextlib.contextmanager

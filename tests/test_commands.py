@@ -39,7 +39,7 @@ def test_every_experiment_runs_two_meta_steps(config, tmp_path, request):
     if "filters" in config.read_text() or "omniglot" in config.read_text():
         small += ["--model.filters", "4"]
     if config.stem == "image-sets":  # of random trunks: a learner comes with its own file and held-out tasks
-        small += ["--learner.name", "leap", "--tasks.held-out", "mnist"]
+        small += [str(config.parent / "learner" / "leap.yaml"), "--tasks.held-out", "mnist"]
     assert leap("train", config, *small, "--out", tmp_path / "run") == 0
     assert len(RunFolder.open(tmp_path / "run").rows()) == 2
 

@@ -186,6 +186,7 @@ def test_the_real_sets_are_whole(real):
     assert classes == {
         **dict.fromkeys(["mnist", "fashion", "ifashion", "kmnist", "notmnist", "cifar10", "usps"], 10),
         "cifar100": 100, "natural": 70, "artificial": 30, "gtsrb": 43,
+        "cifar100_coarse": 20, "natural_coarse": 14, "artificial_coarse": 6,
     }  # fmt: skip
     for found in real.values():
         assert found.images.shape[1:3] == (32, 32) and set(np.unique(found.labels)) == set(
@@ -196,6 +197,15 @@ def test_the_real_sets_are_whole(real):
     assert [int(real[n].split.sum()) for n in ("mnist", "natural", "artificial", "usps")] == [60000, 3500, 1500, 7291]
     assert np.array_equal(real["ifashion"].images, 255 - real["fashion"].images)
     assert np.array_equal(real["ifashion"].labels, real["fashion"].labels)
+
+
+def test_coarse_labels_are_the_superclass_of_the_fine_ones(real):
+    for name in ("cifar100", "natural", "artificial"):
+        fine, coarse = real[name], real[f"{name}_coarse"]
+        of_fine = {image.tobytes(): fine.class_names[y] for image, y in zip(fine.images, fine.labels, strict=True)}
+        for image, label in zip(coarse.images[::97], coarse.labels[::97], strict=True):
+            assert of_fine[image.tobytes()] in cifar100.SUPERCLASSES[coarse.class_names[label]]
+        assert len(coarse.images) == len(fine.images)
 
 
 def test_the_table_of_superclasses_covers_the_real_classes_once(real):
@@ -220,13 +230,18 @@ def test_a_test_file_alone_is_split_without_an_image_in_both_parts(real, name):
 def test_the_shipped_experiment_has_nine_tasks_of_equal_size(data_folder):
     settings = configuration.load(Settings, ["image-sets.yaml"], ["--tasks.folder", str(data_folder)])
     family = build.family(settings, "cpu")
-    assert isinstance(family, ImageSets) and family.train_images.shape == (9, 1500, 3, 32, 32)
+    assert isinstance(family, ImageSets) and family.train_images.shape == (9, 1000, 3, 32, 32)
     for task, name in enumerate(family.names):
         for labels in (family.train_labels[task], family.test_labels[task]):
             counts = torch.bincount(labels, minlength=int(family.counts[task]))
             assert counts.max() - counts.min() <= 1, name
     one, two = (family.dataset(family.names.index(name)) for name in ("fashion", "ifashion"))
-    torch.testing.assert_close(one.inputs, -two.inputs, atol=2e-5, rtol=0)  # the same images, inverted
+    # the same images inverted, as one normalization for all tasks shows them
+    mean, std = (part[0][:, None, None] for part in (family.mean, family.std))
+    torch.testing.assert_close(
+        one.inputs * std + mean, 1 - (two.inputs * std + mean), atol=2e-5, rtol=0, check_dtype=False
+    )
+    assert torch.equal(family.mean[0], family.mean[-1]) and torch.equal(family.std[0], family.std[-1])
 
 
 @pytest.mark.slow

@@ -16,18 +16,29 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
+def block(words):
+    """The one example that holds these words."""
+    (found,) = (one for one in BLOCKS if words in one)
+    return found
+
+
 def test_the_python_example_runs(capsys):
     names = {}
-    exec(compile(BLOCKS[0], "README.md", "exec"), names)
+    exec(compile(block("learners.maml()"), "README.md", "exec"), names)
     assert names["walked"].results["leap"].shape == (5, names["family"].layout.n)
     assert names["walked"].results["length"].shape == (5,)
 
 
+def test_the_distances_shown_can_be_computed():
+    exec(compile(block("fisher_task_distance("), "README.md", "exec"), {})
+    assert len(BLOCKS) == 3  # every example is run by a test here
+
+
 def test_a_family_of_ones_own_keeps_the_contract_and_meta_trains(tmp_path):
     source = tmp_path / "ellipses.py"
-    source.write_text(BLOCKS[1])
+    source.write_text(block("class Ellipses"))
     names = {}
-    exec(compile(BLOCKS[1], "README.md", "exec"), names)
+    exec(compile(block("class Ellipses"), "README.md", "exec"), names)
     torch.manual_seed(0)
     check_family(names["Ellipses"]())
     config = tmp_path / "ellipses.yaml"

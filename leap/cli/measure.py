@@ -11,6 +11,7 @@ from leap.cli import configuration
 from leap.cli.arguments import Arguments, Option, help_text, split
 from leap.cli.settings import Settings
 from leap.errors import UsageError
+from leap.measure.plan import check_distances
 
 if TYPE_CHECKING:
     from leap.measure.plan import Item
@@ -41,22 +42,24 @@ def main(argv: Sequence[str]) -> int:
         return 0
     if not given.files:
         raise UsageError(f"name a run folder or configuration files: {USAGE}")
+    asked, folder = _asked(given)  # in every process: what is refused, is refused by all
     from leap import distributed
+    from leap.cli import lifecycle
 
-    with distributed.group() as here:
+    with contextlib.ExitStack() as held:
+        here = held.enter_context(distributed.group())
         if here.first:
-            run, settings = _open(given)
+            run = _open(asked, folder)
+            held.enter_context(run.lock())
         distributed.wait()  # the others find the run that the first has made
         if not here.first:
-            run, settings = _open(given)
-        with run.lock() if here.first else contextlib.nullcontext():
-            _measure(run, settings, given)
+            run = _open(asked, folder)
+        _measure(run, lifecycle.reconcile(run, asked), given)
     return 0
 
 
-def _open(given: Arguments) -> tuple[RunFolder, Settings]:
-    """The run to measure: an existing folder, or a new one of random initializations."""
-    from leap.cli import lifecycle
+def _asked(given: Arguments) -> tuple[Settings, Path]:
+    """The settings asked for, and the run's folder: one that is there, or a new one of random initializations."""
     from leap.run import RunFolder
 
     first = Path(given.files[0])
@@ -67,23 +70,28 @@ def _open(given: Arguments) -> tuple[RunFolder, Settings]:
             raise UsageError(f"--out is for new runs; what is measured of {first} goes into {first / 'measures'}")
         run = RunFolder.open(first)
         files: list[str | Path] = [run.path / "config.yaml", *given.files[1:]]
-        return run, lifecycle.reconcile(run, configuration.load(Settings, files, overrides, flags=flags))
+        return configuration.load(Settings, files, overrides, flags=flags), first
     settings = configuration.load(Settings, given.files, overrides, flags=flags)
     if settings.learner.name != "none":
         raise UsageError(
             f"{' '.join(given.files)} would meta-train ({settings.learner.name}) before it measures; "
             "train first and name the run's folder, or add learner/none.yaml"
         )
-    out: Path = given.options["out"] or Path("runs") / first.stem
-    if RunFolder.started(out):
-        run = RunFolder.open(out)
-        return run, lifecycle.reconcile(run, settings)
-    return lifecycle.start(settings, out), settings
+    return settings, given.options["out"] or Path("runs") / first.stem
+
+
+def _open(asked: Settings, folder: Path) -> RunFolder:
+    """The run in the folder, made where there is none."""
+    from leap.cli import lifecycle
+    from leap.run import RunFolder
+
+    return RunFolder.open(folder) if RunFolder.started(folder) else lifecycle.start(asked, folder)
 
 
 def _distances(names: list[str] | None) -> list[str]:
     """`--distances path,fisher` or `--distances path fisher`, as a setting."""
     found = [name for word in names or [] for name in word.split(",") if name]
+    check_distances(found)
     return ["--measure.distances", *found] if found else []
 
 

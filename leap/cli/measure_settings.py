@@ -38,7 +38,7 @@ class Measure:
     """Variance of the prior over a weight."""
     prior_centre: Literal["zero", "initialization"] = "zero"
     """Where the prior lies; around a learned initialization, what it knows already costs nothing."""
-    level: float | None = None
+    level: Rate | None = None
     """Training loss up to which walks are measured beside their whole length; by default half that of guessing."""
     samples: Annotated[int, Field(ge=2)] = 128
     """Examples of each task that its curvature is taken on."""
@@ -66,3 +66,15 @@ class Measure:
     """Draws of the noisy weights for the PAC-Bayes bound."""
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     """Of the PAC-Bayes bound."""
+
+    def problems(self) -> list[str]:
+        """What cannot be, beyond a field's own range."""
+        found = []
+        if len(set(self.seeds)) < len(self.seeds):
+            found.append(f"measure.seeds: {', '.join(map(str, self.seeds))} has a seed twice; name each once")
+        if self.scratch_epochs > self.tuning_epochs:
+            found.append(
+                f"measure.scratch_epochs: {self.scratch_epochs} is above measure.tuning_epochs ({self.tuning_epochs}), "
+                "where learning from scratch ends"
+            )
+        return found

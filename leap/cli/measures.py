@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 
 from leap.cli import build, lifecycle
@@ -43,10 +44,12 @@ def measuring(run: RunFolder, settings: Settings, names: Sequence[str] | None) -
     tasks = _tasks(family, settings.evaluate.split, names)
     options = dataclasses.asdict(settings.measure)
     distances, _ = options.pop("distances"), options.pop("level")
-    context = Context(cast(Measurable, family), Plan(**options), _learned(settings, meta), _store(run, settings, meta))
+    store = _store(run, settings, meta)
+    context = Context(cast(Measurable, family), Plan(**options), _learned(settings, meta), store)
     if set(distances) != {"path"}:
         measurable(family)
-        context.check(tasks)
+        context.check(tasks, distances)
+    store.prepare()
     return Measuring(context, _walks(settings, family, meta, on), distances, tasks)
 
 
@@ -82,7 +85,7 @@ def _walks(settings: Settings, family: Family, meta: torch.Tensor, on: str) -> W
     return Walks(
         family, starts, build.inner(settings.inner, choice.steps), choice.steps, settings.seed, choice.split,
         build.execution(settings.train.execution, on),
-        settings.measure.samples if _separable(family, meta) else 0, _level(settings, family),
+        settings.measure.samples if _separable(family, meta, choice.split) else 0, _level(settings, family),
     )  # fmt: skip
 
 
@@ -95,11 +98,12 @@ def _level(settings: Settings, family: Family) -> float | None:
     return math.log(classes.pop()) / 2 if len(classes) == 1 else None
 
 
-def _separable(family: Family, meta: torch.Tensor) -> bool:
+def _separable(family: Family, meta: torch.Tensor, split: str) -> bool:
     """Whether the Fisher-Rao length exists: a classifier all of whose inputs are looked at one by one."""
     try:
         known = measurable(family)
-        check_per_sample(known, meta[: family.layout.trunk], known.dataset(family.ids("test")[0]).inputs)
+        for task in family.ids(split)[:1]:
+            check_per_sample(known, meta[: family.layout.trunk], known.dataset(task).inputs)
     except UsageError:  # the walks are measured without it, and the document has no such key
         return False
     return family.layout.shared == family.layout.n
@@ -113,15 +117,15 @@ def _store(run: RunFolder, settings: Settings, meta: torch.Tensor) -> Store:
     about["measure"] = {k: v for k, v in plain(settings.measure).items() if k not in ("distances", "seeds", "betas")}
     about["initialization"] = digest(meta)
     about["evaluate"].pop("repetitions")
-    store = Store(run.path / FOLDER, about)
-    store.prepare()
-    return store
+    return Store(run.path / FOLDER, about)
 
 
 def _tasks(family: Family, split: str, names: Sequence[str] | None) -> list[int]:
     """Task ids by name, or the whole split."""
     known = {family.name(task): task for which in ("train", "validation", "test") for task in family.ids(which)}
     if names is None:
+        if not len(family.ids(split)):
+            raise UsageError(f"the split {split!r} holds no tasks, so there is nothing to measure; choose another")
         return list(family.ids(split))
     for name in names:
         if name not in known:
@@ -140,14 +144,34 @@ def text(document: Mapping[str, Any]) -> str:
 
 
 def _walked(paths: Mapping[str, Any]) -> list[str]:
+    """Means over tasks and repetitions, and whether a task that is far away ends worse."""
     if not paths:
         return []
     measures = ("path_length", "path_length_until", "path_length_parameters", "fisher_rao_length", "test_error")
-    rows = [["initialization", *measures]]
+    rows = [["initialization", *measures, "length and error"]]
     for name, found in paths["initializations"].items():
-        values = [[v for row in found[m] for v in row if v is not None] if m in found else [] for m in measures]
-        rows.append([name, *(f"{sum(v) / len(v):.4g}" if v else "-" for v in values)])
-    return ["", f"walks to {len(paths['tasks'])} held-out tasks (means)", *_columns(rows)]
+        rows.append([name, *(_mean(found.get(one)) for one in measures), _far_and_wrong(found)])
+    return ["", f"walks to {len(paths['tasks'])} held-out tasks (means; Spearman over tasks)", *_columns(rows)]
+
+
+def _mean(values: Sequence[Sequence[float | None]] | None) -> str:
+    """Of all that exist, with their share where some do not."""
+    known = [v for row in values or [] for v in row if v is not None]
+    if not known or values is None:
+        return "-"
+    share = len(known) / sum(len(row) for row in values)
+    return f"{sum(known) / len(known):.4g}" + (f" ({share:.0%} of walks)" if share < 1 else "")
+
+
+def _far_and_wrong(found: Mapping[str, Any]) -> str:
+    """Rank correlation of path length and final error over tasks, each a mean over repetitions."""
+    from leap.metrics.correlation import spearman
+
+    try:
+        lengths, errors = (np.array(found[key], dtype=float).mean(axis=0) for key in ("path_length", "test_error"))
+        return _figure(spearman(lengths, errors))
+    except (KeyError, ValueError):  # a family without errors, or no order among the tasks
+        return "-"
 
 
 def _related(relations: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -148,6 +148,7 @@ class Settings:
     def problems(self) -> list[str]:
         """What cannot be, beyond a field's own range."""
         found = list(self.tasks.problems()) if hasattr(self.tasks, "problems") else []
+        found += self.measure.problems()
         if getattr(self.inner, "nesterov", False) and not getattr(self.inner, "momentum", 0.0):
             found.append("inner.nesterov: needs inner.momentum above 0, got 0.0")
         if self.learner.name == "finetune" and (self.meta.name, self.meta.lr, self.meta.options) != ("SGD", 1.0, {}):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from leap.errors import UsageError
 from leap.measure.network import Learning, Network, Prior
 from leap.measure.plan import SCRATCH, Item, Plan
 from leap.measure.problem import Measurable, TaskData, check_per_sample, check_task
@@ -69,8 +71,23 @@ class Context:
         steps = max(1, round(epochs * learning.epoch_steps))
         return sgd(self.plan.rate, self.plan.momentum, schedule=cosine(steps))
 
-    def check(self, tasks: list[int]) -> None:
-        """Refuse before the first item what every item would fail at."""
+    def check(self, tasks: Sequence[int], distances: Sequence[str]) -> None:
+        """Refuse before the first item what an item would fail at.
+
+        Raises:
+            UsageError: tasks of one name or without usable data, a network that has no Fisher information, batches that
+                leave no noise to have a temperature.
+        """
+        names = [self.task(task).name for task in tasks]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise UsageError(f"tasks must have names of their own, got {repeated[0]!r} twice")
+        if "dynamic" in distances:
+            least = min(len(self.task(task).labels) for task in tasks)
+            if self.plan.batch_size >= least:
+                raise UsageError(
+                    f"measure.batch_size is {self.plan.batch_size}, and a task has {least} training examples: gradients"
+                    " without noise have no temperature; take smaller batches, or leave out --distances dynamic"
+                )
         trunk = self.trunk(self.plan.seeds[0])
         for task in tasks:
             check_per_sample(self.family, trunk, self.task(task).inputs)

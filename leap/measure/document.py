@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from leap.measure.paths import Walks
+from leap.measure.paths import KEPT, Walks
 from leap.measure.plan import SCRATCH
 from leap.measure.reader import Reader, table
 from leap.metrics.convergence import Convergence, time_to_threshold
@@ -109,12 +109,16 @@ def dynamic_tables(reader: Reader) -> tuple[dict[str, Any], dict[str, Any]]:
     matrices["log_path_factor"] = table(
         reader.matrix(dynamic, diagonal=False), "1", "Path factor of the transition probability, log", "similarity"
     )
-    others = [
-        [[number("temperature")(s, t, o) for o in reader.tasks if o != t] for t in reader.tasks]
-        for s in reader.plan.seeds
+    if len(reader.tasks) < 2:  # no pair, and no temperature of one
+        return {}, matrices
+    values = [
+        [sum(row) / len(row) for row in rows]
+        for rows in (
+            [[number("temperature")(s, t, o) for o in reader.tasks if o != t] for t in reader.tasks]
+            for s in reader.plan.seeds
+        )
     ]
-    means = [[sum(row) / len(row) for row in table_] for table_ in others]
-    return {"temperature": {"values": means, "unit": "nats", "label": "SGD temperature"}}, matrices
+    return {"temperature": {"values": values, "unit": "nats", "label": "SGD temperature"}}, matrices
 
 
 def path_tables(reader: Reader, walks: Walks) -> dict[str, Any]:
@@ -122,7 +126,7 @@ def path_tables(reader: Reader, walks: Walks) -> dict[str, Any]:
     found = {}
     for number, name in enumerate(walks.starts):
         rows = [reader.get("walk", seed, number, SCRATCH).tensors for seed in reader.plan.seeds]
-        found[name] = {measure: [_finite(row[measure]) for row in rows] for measure in rows[0]}
+        found[name] = {measure: [_finite(row[measure]) for row in rows] for measure in KEPT if measure in rows[0]}
     return {"tasks": [walks.family.name(task) for task in walks.family.ids(walks.which)], "initializations": found}
 
 

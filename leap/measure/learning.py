@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from leap.errors import RunError
 from leap.measure.network import Learning, Network
 from leap.measure.problem import TaskData
 from leap.metrics.along import along, log_spaced
@@ -40,6 +41,9 @@ def learn(
 
     Returns:
         `Learned`, and the results of the walk's folds.
+
+    Raises:
+        RunError: learning diverged.
     """
     steps = max(1, round(epochs * learning.epoch_steps))
     at = log_spaced(steps, points) if points else []
@@ -48,6 +52,13 @@ def learn(
         folds["curve"] = along(lambda theta: _mean_loss(learning, theta[0])[None], at)
     walked = walk(learning, theta0, steps=steps, optimizer=optimizer, folds=folds, execution="sequential")
     theta = walked.theta[0]
+    if not bool(theta.isfinite().all()):
+        names = " and ".join(task.name for task in learning.tasks)
+        first = int((~walked.losses[0].isfinite()).int().argmax())
+        raise RunError(
+            f"learning {names} diverged (its loss was not finite from about step {first} on); "
+            "lower measure.rate or measure.tuning_rate"
+        )
     curve = walked.results["curve"][0] if at else theta.new_empty(0)
     learned = Learned(
         theta,

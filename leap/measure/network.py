@@ -127,7 +127,7 @@ class Learning:
         parts = []
         for head, ((inputs, labels), task) in enumerate(zip(batch, self.tasks, strict=True)):
             share = len(task.labels) / self.total
-            parts.append(share * F.cross_entropy(self.network.logits(theta, inputs, head), labels))
+            parts.append(share * F.cross_entropy(self.network.logits(theta, inputs.to(theta.dtype), head), labels))
         cross_entropy = torch.stack(parts).sum()
         return cross_entropy + self.prior.penalty(theta) / self.total, {"cross_entropy": cross_entropy}
 

@@ -89,6 +89,21 @@ SCRATCH = -1
 """The source of a tuning that starts from the initialization."""
 
 
+def check_distances(names: Sequence[str]) -> None:
+    """Refuse a name that is no distance, with the nearest that is.
+
+    Raises:
+        UsageError: so.
+    """
+    import difflib
+
+    for name in names:
+        if name not in DISTANCES:
+            near = difflib.get_close_matches(name, DISTANCES, 1, 0.4)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise UsageError(f"no distance {name!r}.{hint} Known: {', '.join(DISTANCES)}")
+
+
 def items(distances: Sequence[str], seeds: Sequence[int], tasks: Sequence[int]) -> list[list[Item]]:
     """The work behind these distances, stage by stage.
 
@@ -99,13 +114,7 @@ def items(distances: Sequence[str], seeds: Sequence[int], tasks: Sequence[int]) 
         >>> [[item.key for item in stage] for stage in items(["fisher"], [0], [4, 7])][1]
         ['fisher-0-4-7', 'fisher-0-7-4']
     """
-    import difflib
-
-    for name in distances:
-        if name not in DISTANCES:
-            near = difflib.get_close_matches(name, DISTANCES, 1, 0.4)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise UsageError(f"no distance {name!r}.{hint} Known: {', '.join(DISTANCES)}")
+    check_distances(distances)
     kinds = {kind for name in distances for kind in DISTANCES[name]}
     return [
         [

@@ -27,7 +27,7 @@ class Factors(NamedTuple):
 
 def factors(learning: Learning, theta: Tensor, samples: int, dropped: float) -> Factors:
     """`H_t ~ rows_t^T rows_t`, scaled from the samples to the whole task; in float64."""
-    rows, lost = [], torch.zeros((), dtype=torch.float64)
+    rows, lost = [], theta.new_zeros((), dtype=torch.float64)
     for head, task in enumerate(learning.tasks):
         index = subset(task, samples, seed=0)  # the same for every term of a difference, in every repetition
         inputs, _ = take(task, index)

@@ -45,6 +45,7 @@ class Store:
             found = json.loads(path.read_text())
         except ValueError as error:
             raise RunError(f"{path} is damaged ({error}); remove {self.folder} to measure anew") from error
+        found, wanted = _flat(found), _flat(wanted)
         differing = [key for key in {**found, **wanted} if found.get(key) != wanted.get(key)]
         if differing:
             changes = "\n".join(
@@ -85,6 +86,14 @@ class Store:
     def missing(self, items: Sequence[Item]) -> list[Item]:
         """Those that are still to be measured."""
         return [item for item in items if not self.has(item)]
+
+
+def _flat(mapping: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """One level, keys joined by points."""
+    found: dict[str, Any] = {}
+    for key, value in mapping.items():
+        found |= _flat(value, f"{before}{key}.") if isinstance(value, Mapping) else {before + key: value}
+    return found
 
 
 def digest(tensor: Tensor) -> str:

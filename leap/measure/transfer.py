@@ -77,7 +77,7 @@ def barrier(context: Context, item: Item) -> Result:
         generator=generator(seed, "connect", task.name, context.task(item.source).name),
     )  # fmt: skip
     temperature = temperature_at(context, learning, end)
-    few = curve.points[:: max(1, (plan.barrier_points - 1) // PROFILE)]
+    few = curve.points[torch.linspace(0, plan.barrier_points - 1, PROFILE + 1).round().long().unique()]
     spectra = [curvature(learning, point, plan) for point in few]
     losses = torch.stack([potential(point).detach() for point in few])
     free = free_energy_profile(losses, spectra, float(temperature), weight_decay=decay)
