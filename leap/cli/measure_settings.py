@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from leap.cli.fields import Count, Decay, Rate, Seed
+from leap.cli.fields import Count, Decay, Rate, Seed, Share
 
 DistanceName = Literal["path", "reachability", "fisher", "task2vec", "convergence", "dynamic"]
 
@@ -52,6 +52,8 @@ class Measure:
     """Learning rate of both, constant."""
     threshold: Annotated[float, Field(ge=1)] = 1.05
     """Factor on that loss."""
+    share: Share = 0.3
+    """Share of the loss of guessing: a second threshold, which does not ask how learning from scratch fared."""
     points: Annotated[int, Field(ge=3)] = 48
     """Points of a learning curve."""
     barrier_points: Annotated[int, Field(ge=3)] = 21

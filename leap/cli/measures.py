@@ -28,6 +28,7 @@ from leap.trainer import Family
 from leap.walk import Fold
 
 FOLDER = "measures"
+LATER = ("distances", "seeds", "betas", "threshold", "scratch_epochs", "share", "confidence")  # no item depends on them
 
 
 def measuring(run: RunFolder, settings: Settings, names: Sequence[str] | None) -> Measuring:
@@ -114,7 +115,7 @@ def _store(run: RunFolder, settings: Settings, meta: torch.Tensor) -> Store:
     about: dict[str, Any] = {
         key: plain(getattr(settings, key)) for key in ("tasks", "model", "inner", "evaluate", "seed")
     }
-    about["measure"] = {k: v for k, v in plain(settings.measure).items() if k not in ("distances", "seeds", "betas")}
+    about["measure"] = {key: value for key, value in plain(settings.measure).items() if key not in LATER}
     about["initialization"] = digest(meta)
     about["evaluate"].pop("repetitions")
     return Store(run.path / FOLDER, about)

@@ -41,40 +41,48 @@ def task2vec_tables(reader: Reader) -> dict[str, Any]:
 
 
 def convergence_tables(reader: Reader) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Epochs from each source to the target's threshold, and from scratch."""
+    """Epochs from each source, and from scratch, until the target's loss is low: by either of two standards."""
+    plan = reader.plan
 
-    def threshold(seed: int, target: int) -> float:
-        scratch = reader.get("tuning", seed, target, SCRATCH).tensors
-        then = np.interp(reader.plan.scratch_epochs, scratch["epochs"].numpy(), scratch["curve"].numpy())
-        return reader.plan.threshold * float(then)
+    def curve(seed: int, target: int, source: int = SCRATCH) -> tuple[list[float], list[float]]:
+        found = reader.get("tuning", seed, target, source).tensors
+        return found["epochs"].tolist(), found["curve"].tolist()
+
+    def as_scratch(seed: int, target: int) -> float:
+        return plan.threshold * float(np.interp(plan.scratch_epochs, *curve(seed, target)))
+
+    def of_guessing(seed: int, target: int) -> float:
+        return plan.share * curve(seed, target)[1][0]  # heads start at zero, where the loss is that of guessing
+
+    singles: dict[str, Any] = {}
+    matrices: dict[str, Any] = {}
+    for suffix, level, words in (
+        ("", as_scratch, "to what learning from scratch reaches"),
+        ("_to_share", of_guessing, f"to {plan.share:g} of the loss of guessing"),
+    ):
+        matrices[f"epochs{suffix}"] = _epochs(reader, curve, level, f"Epochs of fine-tuning from the source {words}")
+        alone = [[time_to_threshold(*curve(s, t), level(s, t)).time for t in reader.tasks] for s in plan.seeds]
+        singles[f"epochs{suffix}_from_scratch"] = {
+            "values": alone, "unit": "epochs", "label": f"Epochs from scratch {words}",
+        }  # fmt: skip
+        singles[f"threshold{suffix}"] = {"values": reader.single(level), "unit": "nats", "label": f"Loss {words}"}
+    errors = reader.matrix(lambda s, t, o: reader.get("tuning", s, t, o).numbers["test_error"], diagonal=False)
+    matrices["tuned_error"] = table(errors, "%", "Test error on the target after fine-tuning", "outcome")
+    return singles, matrices
+
+
+Curve = Callable[[int, int, int], tuple[list[float], list[float]]]
+
+
+def _epochs(reader: Reader, curve: Curve, level: Callable[[int, int], float], label: str) -> dict[str, Any]:
+    """Times to a level, and which of them are only lower limits."""
 
     def time(seed: int, target: int, source: int) -> Convergence:
-        found = reader.get("tuning", seed, target, source).tensors
-        return time_to_threshold(found["epochs"].tolist(), found["curve"].tolist(), threshold(seed, target))
+        return time_to_threshold(*curve(seed, target, source), level(seed, target))
 
-    matrices = {
-        "epochs": {
-            **table(
-                reader.matrix(lambda s, t, o: time(s, t, o)[0], diagonal=False), "epochs",
-                "Epochs of fine-tuning from the source to the target's threshold", "outcome",
-            ),
-            "censored": [
-                [[t != o and time(s, t, o)[1] for o in reader.tasks] for t in reader.tasks] for s in reader.plan.seeds
-            ],
-        },
-        "tuned_error": table(
-            reader.matrix(lambda s, t, o: reader.get("tuning", s, t, o).numbers["test_error"], diagonal=False), "%",
-            "Test error on the target after fine-tuning", "outcome",
-        ),
-    }  # fmt: skip
-    singles = {
-        "epochs_from_scratch": {
-            "values": reader.single(lambda s, t: time(s, t, SCRATCH).time), "unit": "epochs",
-            "label": "Epochs from scratch",
-        },
-        "threshold": {"values": reader.single(threshold), "unit": "nats", "label": "Threshold of convergence"},
-    }  # fmt: skip
-    return singles, matrices
+    times = table(reader.matrix(lambda s, t, o: time(s, t, o).time, diagonal=False), "epochs", label, "outcome")
+    cut = [[[t != o and time(s, t, o).censored for o in reader.tasks] for t in reader.tasks] for s in reader.plan.seeds]
+    return {**times, "censored": cut}
 
 
 DYNAMIC = {

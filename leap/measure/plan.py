@@ -39,6 +39,8 @@ class Plan:
         dropped: Largest share of a softmax covariance's trace left out of the curvature, a sample.
         tuning_epochs, tuning_rate: SGD at a constant rate from a source's solution to a target.
         scratch_epochs: When learning from scratch, at the same rate, sets the target's threshold.
+        share: A second threshold: this share of the loss of guessing, which does not ask how learning from
+            scratch fared. The first says what a source saves, the second also how long a target takes.
         points: Points of every learning curve.
         threshold: A target has converged when its loss is below this factor times the loss from scratch at that time.
         barrier_points, barrier_steps, barrier_rate, barrier_samples: Points on a curve between solutions, steps of its
@@ -63,6 +65,7 @@ class Plan:
     tuning_rate: float = 0.01
     points: int = 48
     threshold: float = 1.05
+    share: float = 0.3
     barrier_points: int = 21
     barrier_steps: int = 40
     barrier_rate: float = 0.03

@@ -8,7 +8,7 @@ from typing import Any
 from leap.metrics.relation import expected, relation
 from leap.randomness import generator
 
-OUTCOMES = ("epochs", "tuned_error")
+OUTCOMES = ("epochs", "epochs_to_share", "tuned_error")
 PERMUTATIONS = 2000
 
 
@@ -31,12 +31,11 @@ def relations(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _sweeps(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     matrices: Mapping[str, Any] = document["matrices"]
     found: list[dict[str, Any]] = []
-    if "epochs" not in matrices:
-        return []
     for name, sweep in document["sweeps"].items():
-        for value, values in sweep["matrices"].items():
-            names = {"x": name, "y": "epochs", sweep["parameter"]: float(value)}
-            found += _between({**matrices[name], "values": values}, matrices["epochs"], names)
+        for y in (outcome for outcome in OUTCOMES[:2] if outcome in matrices):
+            for value, values in sweep["matrices"].items():
+                names = {"x": name, "y": y, sweep["parameter"]: float(value)}
+                found += _between({**matrices[name], "values": values}, matrices[y], names)
     return found
 
 
