@@ -149,9 +149,11 @@ def _walked(paths: Mapping[str, Any]) -> list[str]:
     if not paths:
         return []
     measures = ("path_length", "path_length_until", "path_length_parameters", "fisher_rao_length", "test_error")
-    rows = [["initialization", *measures, "length and error"]]
+    rows = [["initialization", *measures, "length & error", "until & error"]]
     for name, found in paths["initializations"].items():
-        rows.append([name, *(_mean(found.get(one)) for one in measures), _far_and_wrong(found)])
+        rows.append(
+            [name, *(_mean(found.get(one)) for one in measures), *(_far_and_wrong(found, one) for one in measures[:2])]
+        )
     return ["", f"walks to {len(paths['tasks'])} held-out tasks (means; Spearman over tasks)", *_columns(rows)]
 
 
@@ -164,13 +166,16 @@ def _mean(values: Sequence[Sequence[float | None]] | None) -> str:
     return f"{sum(known) / len(known):.4g}" + (f" ({share:.0%} of walks)" if share < 1 else "")
 
 
-def _far_and_wrong(found: Mapping[str, Any]) -> str:
-    """Rank correlation of path length and final error over tasks, each a mean over repetitions."""
+def _far_and_wrong(found: Mapping[str, Any], measure: str) -> str:
+    """Rank correlation of a length and the final error over tasks, each a mean over repetitions.
+
+    A length that was not reached is beyond all that were.
+    """
     from leap.metrics.correlation import spearman
 
     try:
-        lengths, errors = (np.array(found[key], dtype=float).mean(axis=0) for key in ("path_length", "test_error"))
-        return _figure(spearman(lengths, errors))
+        lengths = np.nan_to_num(np.array(found[measure], dtype=float), nan=np.inf).mean(axis=0)
+        return _figure(spearman(lengths, np.array(found["test_error"], dtype=float).mean(axis=0)))
     except (KeyError, ValueError):  # a family without errors, or no order among the tasks
         return "-"
 
