@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from leap.metrics import connect as connecting
-from leap.metrics.connect import barrier, connect, free_energy_profile, line, string, uphill
+from leap.metrics.connect import barrier, connect, line, string, uphill
 from leap.metrics.dynamics import effective_potential
+from leap.metrics.profile import free_energy_profile
 from leap.randomness import generator
 
 A, B = torch.tensor([-1.0, 0.0], dtype=torch.float64), torch.tensor([1.0, 0.0], dtype=torch.float64)

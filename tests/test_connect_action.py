@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from leap.metrics.connect import curve_action, line
+from leap.metrics.connect import line
+from leap.metrics.profile import curve_action
 
 
 def bowl(w):

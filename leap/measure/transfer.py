@@ -14,10 +14,11 @@ from leap.measure.network import Learning, error_on_test
 from leap.measure.plan import SCRATCH, Item, Plan
 from leap.measure.static import diagonal
 from leap.measure.store import Result
-from leap.metrics.connect import connect, curve_action, free_energy_profile
+from leap.metrics.connect import connect
 from leap.metrics.curvature import fisher_factor, gram, spectrum
 from leap.metrics.dynamics import noise_trace, sgd_temperature
 from leap.metrics.fisher import fisher_diagonal
+from leap.metrics.profile import curve_action, free_energy_profile
 from leap.metrics.task2vec import task_embedding
 from leap.optim import sgd
 from leap.randomness import derive, generator

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 Logits = Callable[[Tensor, Tensor], Tensor]  # (theta [K], inputs [n, ...]) -> logits [n, C], row i from input i alone
 
+Number = float | Tensor
+
 ROUND_OFF = 1e-8  # eigenvalues below zero by less than this share of the largest are round-off
 FORWARD_ROWS = 256
 FINITE_ROWS = 64
@@ -107,3 +109,21 @@ def _check_finite(name: str, value: Tensor) -> None:
 
 def _describe(value: object) -> str:
     return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+
+
+def finite(name: str, value: Number) -> Tensor:
+    """A number or tensor in float64, once it is known to be finite."""
+    tensor = torch.as_tensor(value, dtype=torch.float64)
+    if not bool(torch.isfinite(tensor).all()):
+        raise ValueError(
+            f"{name} must be finite, got {tensor[~torch.isfinite(tensor)][0].item()}; did training diverge?"
+        )
+    return tensor
+
+
+def positive_values(name: str, value: Number) -> Tensor:
+    """The same, once it is known to be above zero everywhere."""
+    tensor = finite(name, value)
+    if not bool((tensor > 0).all()):
+        raise ValueError(f"{name} must be positive, got {tensor.tolist()}")
+    return tensor
