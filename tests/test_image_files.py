@@ -5,6 +5,7 @@ import io
 import struct
 import tracemalloc
 import zipfile
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from leap.errors import UsageError
 from tasks import image_files
 from tasks.image_files import read_idx, read_npz, read_pair
 
+packed = partial(gzip.compress, mtime=0)  # the time of packing would name tests apart in every process
+
 
 def idx(array, *, magic=None, shape=None):
     """The bytes of an idx file."""
@@ -24,7 +27,7 @@ def idx(array, *, magic=None, shape=None):
 
 
 def write_idx(path, array, **changes):
-    path.write_bytes(gzip.compress(idx(array, **changes), 1))
+    path.write_bytes(packed(idx(array, **changes), 1))
     return path
 
 
@@ -61,18 +64,18 @@ def test_images_and_labels_that_belong_together(tmp_path, path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (gzip.compress(idx(IMAGES, magic=b"\0\0\x0d\3")), "begins with 00 00 0d 03, an idx file of bytes begins with"),
-        (gzip.compress(idx(IMAGES, magic=b"\0\0\x08\4")), "begins with 00 00 08 04"),
-        (gzip.compress(idx(IMAGES, magic=b"\0\0\x08\0")), "begins with 00 00 08 00"),
-        (gzip.compress(b""), "begins with nothing"),
-        (gzip.compress(b"\0\0\x08\3\0\0"), "is damaged"),
-        (gzip.compress(idx(IMAGES)[:-1]), r"should hold 120 bytes, 6 x 5 x 4, and holds only 119"),
-        (gzip.compress(idx(IMAGES) + b"\0"), "should hold 120 bytes, 6 x 5 x 4, and holds more"),
-        (gzip.compress(idx(IMAGES))[:-20], "is damaged"),
-        (gzip.compress(idx(IMAGES))[:60] + b"?" + gzip.compress(idx(IMAGES))[61:], "is damaged"),
+        (packed(idx(IMAGES, magic=b"\0\0\x0d\3")), "begins with 00 00 0d 03, an idx file of bytes begins with"),
+        (packed(idx(IMAGES, magic=b"\0\0\x08\4")), "begins with 00 00 08 04"),
+        (packed(idx(IMAGES, magic=b"\0\0\x08\0")), "begins with 00 00 08 00"),
+        (packed(b""), "begins with nothing"),
+        (packed(b"\0\0\x08\3\0\0"), "is damaged"),
+        (packed(idx(IMAGES)[:-1]), r"should hold 120 bytes, 6 x 5 x 4, and holds only 119"),
+        (packed(idx(IMAGES) + b"\0"), "should hold 120 bytes, 6 x 5 x 4, and holds more"),
+        (packed(idx(IMAGES))[:-20], "is damaged"),
+        (packed(idx(IMAGES))[:60] + b"?" + packed(idx(IMAGES))[61:], "is damaged"),
         (b"", "begins with nothing"),
         (b"<html>not found</html>", "is damaged"),
-        (gzip.compress(idx(IMAGES, shape=(2**31, 2**31, 2**31))), "at most 1073741824 are read"),
+        (packed(idx(IMAGES, shape=(2**31, 2**31, 2**31))), "at most 1073741824 are read"),
     ],
 )
 def test_a_file_that_is_no_idx_file_is_refused_with_its_name_and_the_cure(path, content, message):
@@ -89,8 +92,8 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 
 
 def test_a_bomb_and_a_boastful_header_cost_no_memory(path, tmp_path):
-    bomb = gzip.compress(idx(IMAGES) + bytes(200_000_000), 9)  # 200 MB behind a header for 120 bytes
-    boast = gzip.compress(idx(IMAGES, shape=(1000, 1000, 1000)))
+    bomb = packed(idx(IMAGES) + bytes(200_000_000), 9)  # 200 MB behind a header for 120 bytes
+    boast = packed(idx(IMAGES, shape=(1000, 1000, 1000)))
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (1000, 1000, 1000)})
     tracemalloc.start()
@@ -112,8 +115,8 @@ def test_a_bomb_and_a_boastful_header_cost_no_memory(path, tmp_path):
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )  # fmt: skip
 def test_any_bytes_give_an_array_or_a_usage_error(path, noise, at):
-    whole = gzip.compress(idx(IMAGES), 1)
-    for content in (noise, gzip.compress(noise, 1), whole[:at] + noise + whole[at + len(noise) :]):
+    whole = packed(idx(IMAGES), 1)
+    for content in (noise, packed(noise, 1), whole[:at] + noise + whole[at + len(noise) :]):
         path.write_bytes(content)
         try:
             assert read_idx(path).dtype == np.uint8
