@@ -3,7 +3,7 @@
 For a run that `leap measure` measured, such as that of configs/image-sets.yaml, this prints the antisymmetry of
 reachability, every task's nearest neighbour in its symmetric part (as it is, and less what a task costs after itself),
 how many of these are of the same kind, and the relations of distances to outcomes, with intervals over tasks and the
-values of single seeds.
+values of single seeds; then each target's own correlation, and the size of every matrix.
 
     python scripts/task_distances.py runs/image-sets
 """
@@ -76,6 +76,41 @@ def relation_lines(document: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def target_lines(document: Mapping[str, Any]) -> list[str]:
+    """A line a relation: each target's own correlation, and for how many the best source is found."""
+    lines = []
+    for one in document["relations"]:
+        if "beta" not in one:
+            by_target = zip(document["tasks"], one["within"]["by_target"], strict=True)
+            cells = ", ".join(f"{name} {_number(value)}" for name, value in by_target)
+            found = f"best source {one['nearest']['agree']} of {one['nearest']['targets']}"
+            ceiling = (
+                f"two seeds of the outcome {_number(one['ceiling']['pooled'])}, {_number(one['ceiling']['within'])}"
+            )
+            lines.append(f"{one['x']} -> {one['y']}: {cells}; {found}; {ceiling}")
+    return lines
+
+
+def matrix_lines(document: Mapping[str, Any]) -> list[str]:
+    """How large a matrix is off its diagonal, and how far seeds part: in all, and beside the spread between sources."""
+    lines = []
+    for name, matrix in document["matrices"].items():
+        values = np.array(matrix["values"], dtype=float)
+        apart = values[:, ~np.eye(len(document["tasks"]), dtype=bool)].reshape(len(values), len(document["tasks"]), -1)
+        low, middle, high = np.min(apart), np.median(apart), np.max(apart)
+        line = f"{name} ({matrix['unit']}): {low:.4g} to {high:.4g}, median {middle:.4g}"
+        if len(values) > 1:
+            over_seeds = apart.std(axis=0, ddof=1)
+            spread = apart.mean(axis=0).std(axis=1, ddof=1)
+            shares = over_seeds.mean(axis=1) / np.where(spread > 0, spread, np.nan)
+            line += (
+                f"; over seeds {np.median(over_seeds):.3g} in the median pair, by target of the spread between sources "
+            )
+            line += ", ".join(_number(float(share)) for share in shares)
+        lines.append(line)
+    return lines
+
+
 def single_lines(document: Mapping[str, Any]) -> list[str]:
     """Numbers of each task: mean over seeds with its interval."""
     lines = []
@@ -104,7 +139,9 @@ def main() -> None:
     print("\n".join(single_lines(document)), "\n")
     print(f"antisymmetry: at most {antisymmetry(document):.1e} nats from C(t) - C(s)")
     print("\n".join(neighbours(document)), "\n")
-    print("\n".join(relation_lines(document)))
+    print("\n".join(relation_lines(document)), "\n")
+    print("\n".join(target_lines(document)), "\n")
+    print("\n".join(matrix_lines(document)))
 
 
 if __name__ == "__main__":

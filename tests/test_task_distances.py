@@ -34,6 +34,7 @@ def test_kinds_that_share_are_found_and_the_identity_holds(tmp_path, capsys, mon
     assert "complexity (nats): mnist 500, kmnist 700, fashion 650, ifashion 640" in told
     assert told.count("nearest of the same kind for 4 of 4 (seeds alone: [4, 4])") == 2
     assert "mnist -> kmnist" in told and "antisymmetry: at most 0.0e+00" in told
+    assert "reachability (nats): -100 to 700, median 570; over seeds 0 in the median pair" in told
 
 
 def test_what_breaks_the_identity_is_measured():
