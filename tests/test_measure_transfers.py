@@ -81,6 +81,22 @@ def test_epochs_are_counted_to_a_threshold_of_the_target(done):
                 assert epochs["censored"][s][t][o] == bool((curve > threshold).all())
 
 
+def test_the_second_threshold_is_a_share_of_the_loss_of_guessing(done):
+    made, document = done
+    for row in document["singles"]["threshold_to_share"]["values"]:
+        assert row == pytest.approx([made.context.plan.share * math.log(2 + t) for t in range(3)], rel=1e-6)
+
+
+def test_a_row_of_the_fisher_matrix_is_of_one_targets_data(done):
+    made, document = done
+    load, values = made.context.store.load, document["matrices"]["fisher"]["values"]
+    for target, source in ((0, 2), (2, 0), (1, 2)):
+        own = load(Item("solution", 0, target, target)).tensors["diagonal"]
+        theirs = load(Item("fisher", 0, target, source)).tensors["diagonal"]
+        overlap = (own / own.sum() * theirs / theirs.sum()).sqrt().sum()  # the distance is Hellinger's
+        assert values[0][target][source] == pytest.approx(float((1 - overlap).sqrt()), abs=1e-7)
+
+
 def test_a_barrier_is_consistent_with_itself_and_with_the_potential(done):
     context = done[0].context
     plan = context.plan
