@@ -68,8 +68,9 @@ def test_a_solution_keeps_what_its_complexity_needs(done):
             theta, data = found.tensors["theta"], context.task(task)
             network = context.network(task)
             dense = spectrum(fisher_matrix(network.logits, theta.double(), data.inputs.double()))
-            same_spectrum(found.tensors["eigenvalues"], dense)
-            assert found.numbers["fisher_trace"] == pytest.approx(float(dense.sum()), rel=1e-6)
+            curved = context.store.load(Item("curvature", seed, task, task))
+            same_spectrum(curved.tensors["eigenvalues"], dense)
+            assert curved.numbers["fisher_trace"] == pytest.approx(float(dense.sum()), rel=1e-6)
             assert found.numbers["loss"] == pytest.approx(float(summed_loss(network, theta.double(), data)), rel=1e-5)
             assert found.numbers["squared_norm"] == pytest.approx(float(theta.double().square().sum()), rel=1e-6)
             assert found.numbers["test_error"] == error_on_test(network, theta, data)
@@ -129,7 +130,8 @@ def test_a_task_costs_something_after_itself_and_it_is_the_unions_price(done):
 
     def total(item):
         found = context.store.load(item)
-        h, price = found.tensors["eigenvalues"], plan.prior_variance / plan.beta
+        curved = context.store.load(item._replace(kind="curvature")) if item.kind == "solution" else found
+        h, price = curved.tensors["eigenvalues"], plan.prior_variance / plan.beta
         logdet = 0.5 * plan.beta * torch.log1p(price * h).sum()
         norm = 0.5 * plan.beta / plan.prior_variance * found.numbers["squared_norm"]
         return found.numbers["loss"] + norm + float(logdet)

@@ -91,7 +91,7 @@ def test_a_row_of_the_fisher_matrix_is_of_one_targets_data(done):
     made, document = done
     load, values = made.context.store.load, document["matrices"]["fisher"]["values"]
     for target, source in ((0, 2), (2, 0), (1, 2)):
-        own = load(Item("solution", 0, target, target)).tensors["diagonal"]
+        own = load(Item("fisher", 0, target, target)).tensors["diagonal"]
         theirs = load(Item("fisher", 0, target, source)).tensors["diagonal"]
         overlap = (own / own.sum() * theirs / theirs.sum()).sqrt().sum()  # the distance is Hellinger's
         assert values[0][target][source] == pytest.approx(float((1 - overlap).sqrt()), abs=1e-7)

@@ -76,14 +76,14 @@ def complexity_singles(reader: Reader) -> dict[str, Any]:
         found = [[reader.complexity("solution", s, t, t) for t in reader.tasks] for s in reader.plan.seeds]
         values = [[float(getattr(one, part)) for one in row] for row in found]
         singles[name] = {"values": values, "unit": "nats", "label": words.get(part, "Information in the weights")}
-    for key, unit, label in (
-        ("test_error", "%", "Test error of the solution"),
-        ("fisher_trace", "nats", "Trace of the summed Fisher at the solution"),
-        ("gradient_norm", "nats", "Gradient left at the solution"),
-        ("dropped_trace", "nats", "Trace left out of the curvature"),
+    for kind, key, unit, label in (
+        ("solution", "test_error", "%", "Test error of the solution"),
+        ("curvature", "fisher_trace", "nats", "Trace of the summed Fisher at the solution"),
+        ("solution", "gradient_norm", "nats", "Gradient left at the solution"),
+        ("curvature", "dropped_trace", "nats", "Trace left out of the curvature"),
     ):
-        solutions = [[reader.get("solution", s, t, t) for t in reader.tasks] for s in reader.plan.seeds]
-        values = [[one.numbers[key] for one in row] for row in solutions]
+        held = [[reader.get(kind, s, t, t) for t in reader.tasks] for s in reader.plan.seeds]
+        values = [[one.numbers[key] for one in row] for row in held]
         singles[f"solution_{key}"] = {"values": values, "unit": unit, "label": label}
     return singles | bounds(reader)
 

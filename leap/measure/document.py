@@ -21,10 +21,8 @@ def fisher_tables(reader: Reader) -> dict[str, Any]:
     """Fisher task distance of every ordered pair."""
 
     def cell(seed: int, target: int, source: int) -> float:
-        own = reader.get("solution", seed, target, target).tensors["diagonal"]
-        if source == target:
-            return float(fisher_task_distance(own, own))
-        return float(fisher_task_distance(reader.get("fisher", seed, target, source).tensors["diagonal"], own))
+        theirs, own = (reader.get("fisher", seed, target, task).tensors["diagonal"] for task in (source, target))
+        return float(fisher_task_distance(theirs, own))
 
     label = "Fisher task distance, source's network to target's, on the target's data"
     return {"fisher": table(reader.matrix(cell), "1", label, "distance")}

@@ -17,6 +17,7 @@ from leap.measure.store import Result, carry_out
 
 WORK: Mapping[str, Callable[[Context, Item], Result]] = {
     "solution": static.solution,
+    "curvature": static.curvature,
     "bound": static.bound,
     "union": static.union,
     "tuning": transfer.tuning,

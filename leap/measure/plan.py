@@ -11,7 +11,7 @@ from leap.errors import UsageError
 
 DISTANCES: dict[str, tuple[str, ...]] = {
     "path": ("walk",),
-    "reachability": ("solution", "union", "bound"),
+    "reachability": ("solution", "curvature", "union", "bound"),
     "fisher": ("solution", "fisher"),
     "task2vec": ("embedding",),
     "convergence": ("solution", "tuning"),
@@ -19,7 +19,7 @@ DISTANCES: dict[str, tuple[str, ...]] = {
 }
 """Names of distances, and the kinds of work behind each."""
 
-STAGES = (("walk", "embedding", "solution"), ("bound", "tuning", "fisher", "union"), ("barrier",))
+STAGES = (("walk", "embedding", "solution"), ("curvature", "bound", "tuning", "fisher", "union"), ("barrier",))
 """Kinds of work by what they need: a stage reads what the stages before it have left."""
 
 
@@ -115,7 +115,7 @@ def items(distances: Sequence[str], seeds: Sequence[int], tasks: Sequence[int]) 
 
     Example:
         >>> [[item.key for item in stage] for stage in items(["fisher"], [0], [4, 7])][1]
-        ['fisher-0-4-7', 'fisher-0-7-4']
+        ['fisher-0-4-4', 'fisher-0-4-7', 'fisher-0-7-4', 'fisher-0-7-7']
     """
     check_distances(distances)
     kinds = {kind for name in distances for kind in DISTANCES[name]}
@@ -135,9 +135,11 @@ def _pairs(kind: str, tasks: Sequence[int]) -> list[tuple[int, int]]:
     """(target, source) of every item of a kind, for one seed."""
     if kind == "walk":
         return [(0, SCRATCH), (1, SCRATCH)]  # from the learned initialization, and from the random one
-    if kind in ("embedding", "solution", "bound"):
+    if kind in ("embedding", "solution", "curvature", "bound"):
         return [(task, task) for task in tasks]
     if kind == "union":
         return list(itertools.combinations_with_replacement(sorted(tasks), 2))
-    ordered = [(target, source) for target in tasks for source in tasks if source != target]
+    if kind == "fisher":
+        return list(itertools.product(tasks, tasks))
+    ordered = list(itertools.permutations(tasks, 2))
     return ordered + [(task, SCRATCH) for task in tasks] if kind == "tuning" else ordered

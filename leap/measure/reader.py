@@ -48,8 +48,9 @@ class Reader:
     def complexity(self, kind: str, seed: int, target: int, source: int, beta: float | None = None) -> Complexity:
         """Of a solution (target = source) or of a union."""
         found = self.get(kind, seed, target, source)
+        curved = self.get("curvature", seed, target, source) if kind == "solution" else found
         price = self.plan.beta if beta is None else beta
-        return complexity_of(found.numbers, found.tensors["eigenvalues"], price, self.plan.prior_variance)
+        return complexity_of(found.numbers, curved.tensors["eigenvalues"], price, self.plan.prior_variance)
 
     def matrix(self, cell: Callable[[int, int, int], float | None], *, diagonal: bool = True) -> Values:
         """[S][T][T] of `cell(seed, target, source)`; without the diagonal its cells are None."""

@@ -13,9 +13,8 @@ from leap.measure.network import Learning, Network, error, error_on_test
 from leap.measure.plan import Item
 from leap.measure.store import Result
 from leap.metrics.curvature import fisher_factor, gram, spectrum, tagged_gram
-from leap.metrics.fisher import fisher_diagonal
 from leap.metrics.posterior import posterior_draws
-from leap.randomness import derive, generator
+from leap.randomness import generator
 
 
 class Factors(NamedTuple):
@@ -42,24 +41,23 @@ def factors(learning: Learning, theta: Tensor, samples: int, dropped: float) -> 
 
 
 def solution(context: Context, item: Item) -> Result:
-    """Learn a task from the initialization and keep all that its complexity and its Fisher distances need."""
+    """Learn a task from the initialization: where that ended is what every distance between solutions starts from."""
     learning, plan = context.learning(item, item.target), context.plan
     start = context.start(learning.network, item.seed)
     first, _ = learn(
         learning, start, epochs=plan.epochs, optimizer=context.towards_map(learning, plan.epochs), points=plan.points
     )
     best = _best(learning, [first, _refined(context, learning, first.theta)])
-    task = context.task(item.target)
-    found = factors(learning, best.theta, plan.samples, plan.dropped)
-    tensors = {
-        "theta": best.theta,
-        "eigenvalues": spectrum(gram(found.rows[0])),
-        "diagonal": own_diagonal(context, item, best.theta),
-        "epochs": first.epochs,
-        "curve": first.curve,
-    }
-    numbers = {**_numbers(learning, best, found), "test_error": error_on_test(learning.network, best.theta, task)}
-    return Result(tensors, numbers)
+    numbers = _numbers(learning, best)
+    numbers["test_error"] = error_on_test(learning.network, best.theta, context.task(item.target))
+    return Result({"theta": best.theta, "epochs": first.epochs, "curve": first.curve}, numbers)
+
+
+def curvature(context: Context, item: Item) -> Result:
+    """Eigenvalues of the summed Fisher at a task's solution."""
+    learning, plan = context.learning(item, item.target), context.plan
+    found = factors(learning, context.solution(item.seed, item.target), plan.samples, plan.dropped)
+    return Result({"eigenvalues": spectrum(gram(found.rows[0]))}, _traces(found))
 
 
 def bound(context: Context, item: Item) -> Result:
@@ -93,7 +91,7 @@ def union(context: Context, item: Item) -> Result:
     best = _best(learning, [fresh, *warm])
     found = factors(learning, best.theta, plan.samples, plan.dropped)
     eigenvalues = spectrum(tagged_gram(found.rows, learning.network.shared))
-    return Result({"eigenvalues": eigenvalues}, _numbers(learning, best, found))
+    return Result({"eigenvalues": eigenvalues}, _numbers(learning, best) | _traces(found))
 
 
 def _refined(context: Context, learning: Learning, theta: Tensor) -> Learned:
@@ -120,26 +118,18 @@ def _widened(context: Context, item: Item, learning: Learning, known: int) -> Te
     return torch.cat([alone[:m], *heads])
 
 
-def _numbers(learning: Learning, end: Learned, found: Factors) -> dict[str, float]:
+def _numbers(learning: Learning, end: Learned) -> dict[str, float]:
     away = (end.theta - learning.prior.centre).double()
     return {
         "loss": float(end.losses.sum()),
         "squared_norm": float(away.square().sum()),
         "gradient_norm": float(end.gradient_norm),
-        "fisher_trace": float(torch.stack([rows.square().sum() for rows in found.rows]).sum()),
-        "dropped_trace": float(found.dropped),
         "examples": float(learning.total),
     }
 
 
-def own_diagonal(context: Context, item: Item, theta: Tensor) -> Tensor:
-    """Diagonal Fisher [m] of the trunk of a task's own network on its own inputs."""
-    return diagonal(context, item.seed, item.target, item.target, theta)
-
-
-def diagonal(context: Context, seed: int, target: int, source: int, theta: Tensor) -> Tensor:
-    """Diagonal model Fisher [m] of the trunk of the source's network on the target's inputs, one sampled label each."""
-    network, task = context.network(source), context.task(target)
-    stream = generator(derive(seed, "fisher", task.name))
-    whole = fisher_diagonal(network.logits, theta.double(), task.inputs.double(), generator=stream)
-    return whole[: network.shared]
+def _traces(found: Factors) -> dict[str, float]:
+    return {
+        "fisher_trace": float(torch.stack([rows.square().sum() for rows in found.rows]).sum()),
+        "dropped_trace": float(found.dropped),
+    }

@@ -12,7 +12,6 @@ from leap.measure.context import Context
 from leap.measure.learning import fit_head, learn, subset, take
 from leap.measure.network import Learning, error_on_test
 from leap.measure.plan import SCRATCH, Item, Plan
-from leap.measure.static import diagonal
 from leap.measure.store import Result
 from leap.metrics.connect import connect
 from leap.metrics.curvature import fisher_factor, gram, spectrum
@@ -44,9 +43,12 @@ def tuning(context: Context, item: Item) -> Result:
 
 
 def fisher(context: Context, item: Item) -> Result:
-    """Diagonal Fisher of the source's network on the target's inputs, trunk only."""
-    theta = context.solution(item.seed, item.source)
-    return Result({"diagonal": diagonal(context, item.seed, item.target, item.source, theta)}, {})
+    """Diagonal Fisher of the source's network on the target's inputs, trunk only; one sampled label an input."""
+    network, task = context.network(item.source), context.task(item.target)
+    theta = context.solution(item.seed, item.source).double()
+    stream = generator(derive(item.seed, "fisher", task.name))
+    whole = fisher_diagonal(network.logits, theta, task.inputs.double(), generator=stream)
+    return Result({"diagonal": whole[: network.shared]}, {})
 
 
 def embedding(context: Context, item: Item) -> Result:
