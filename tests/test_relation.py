@@ -19,6 +19,7 @@ from leap.metrics.pairs import (
     within_targets,
 )
 from leap.metrics.relation import expected, relation
+from leap.metrics.selection import selection
 from leap.metrics.statistics import bootstrap_interval, mantel
 from leap.randomness import generator
 
@@ -204,3 +205,44 @@ def test_a_predictor_of_the_target_alone_has_no_figure_within_targets() -> None:
     found = relation(hard, EPOCHS, generator=generator(0), permutations=50, resamples=100)
     assert found["pooled"]["spearman"] > 0.8
     assert found["within"]["spearman"] is None and found["within"]["tasks"] is None
+
+
+# The selection of sources in a relation
+
+
+def _signed(found: dict[str, Any], sign: int) -> Any:
+    return pytest.approx([None if row is None else sign * row for row in found["within"]["by_target"]], abs=1e-12)
+
+
+def test_the_selection_in_a_relation_is_turned_so_that_positive_is_right() -> None:
+    for x, side, sign in ((DISTANCE, "greater", 1), (-DISTANCE, "less", -1)):
+        found = relation(x, EPOCHS, generator=generator(0), alternative=side, permutations=20, resamples=100)
+        chosen = found["selection"]
+        assert chosen["kind"] == ("distance" if sign == 1 else "similarity") and chosen["same_tasks"]
+        assert chosen["spearman"]["by_target"] == _signed(found, sign)
+        assert chosen["spearman"]["mean"] == pytest.approx(sign * found["within"]["spearman"])
+        assert round(chosen["spearman"]["mean"], 2) == 0.58 and chosen["resamples"] == 100
+        assert [chosen["top1"]["hits"], chosen["top1"]["targets"]] == list(found["nearest"].values()) == [0, 8]
+        direct = selection(x, EPOCHS, kind=chosen["kind"], generator=generator(1), resamples=100)
+        assert direct["weighted_tau"]["by_target"] == chosen["weighted_tau"]["by_target"]
+        assert direct["regret"]["by_target"] == chosen["regret"]["by_target"]
+
+
+def test_the_selection_knows_seeds_and_what_was_cut_off() -> None:
+    rng = np.random.default_rng(0)
+    xs, ys = (m + 0.05 * rng.normal(size=(3, 8, 8)) for m in (DISTANCE, np.nan_to_num(EPOCHS, nan=9.0)))
+    cut = ys >= np.sort(ys.ravel())[-40]
+    found = relation(xs, ys, generator=generator(0), y_censored=cut, permutations=20, resamples=100)
+    chosen = found["selection"]
+    assert chosen["seeds"] == 3 and chosen["spearman"]["by_target"] == _signed(found, 1)
+    assert chosen["ceiling"]["spearman"] == pytest.approx(found["ceiling"]["within"])
+    assert chosen["regret"]["count"] < 8 and json.loads(json.dumps(found, allow_nan=False)) == found
+    low, high = chosen["spearman"]["interval"]
+    assert low <= chosen["spearman"]["mean"] <= high
+
+
+def test_a_relation_without_a_figure_within_targets_has_an_empty_selection() -> None:
+    hard = np.nanmean(EPOCHS, axis=1, keepdims=True) + np.zeros((8, 8))
+    chosen = relation(hard, EPOCHS, generator=generator(0), permutations=20, resamples=100)["selection"]
+    assert chosen["spearman"]["mean"] is None and chosen["kendall"]["interval"] is None
+    assert chosen["top1"]["rate"] == pytest.approx(chosen["top1"]["chance"])

@@ -70,8 +70,7 @@ def weighted_tau(score: Any, outcome: Any, *, rank: bool | None = True) -> float
         score: Numbers, [n], n at least 3; larger is better. Negate a distance.
         outcome: As many numbers, larger is better (an accuracy).
         rank: True: the mean of the value with ranks by score and that with ranks by outcome, which is symmetric and
-            what published tables of transferability use. None: ranks are the positions in the list, the first the
-            most important.
+            what published tables of transferability use. None: ranks by score alone, equal ones by outcome.
 
     Returns:
         -1 to 1, without a unit.

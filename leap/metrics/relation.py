@@ -17,6 +17,8 @@ from leap.metrics.pairs import (
     symmetric_part,
     within_targets,
 )
+from leap.metrics.rank_rows import over_seeds
+from leap.metrics.selection import selection
 from leap.metrics.statistics import Alternative, bootstrap_interval, mantel, mean_interval
 
 if TYPE_CHECKING:
@@ -85,6 +87,9 @@ def relation(
           with the smallest y
         - `mantel_p` of the pooled correlation
         - `ceiling`: `pooled` and `within` Spearman between single seeds of y, None for one seed
+        - `selection`: what `leap.metrics.selection.selection` says of x as a guide to the source with the smallest y, x
+          a similarity if `alternative` is less and a distance otherwise. There, other than above, all correlations of
+          an x that predicts as it should are positive
 
     Raises:
         ValueError: shapes that do not fit, too few pairs, or a matrix with one value everywhere.
@@ -95,6 +100,8 @@ def relation(
         >>> found = relation(x, x, generator=generator(0), permutations=20, resamples=100)
         >>> found["pooled"]["spearman"], found["within"]["spearman"], found["direction"]
         (1.0, 1.0, {'agree': 6, 'pairs': 6})
+        >>> found["selection"]["top1"]["hits"], found["selection"]["top1"]["targets"], found["nearest"]
+        (4.0, 4, {'agree': 4, 'targets': 4})
 
     Reference: the relation of distance to fine-tuning time of Achille et al. 2019, https://arxiv.org/abs/1904.03292,
     who show a scatter. Here a correlation never comes without its null: relabelled tasks for all pairs, and the mean
@@ -105,9 +112,7 @@ def relation(
     xs, ys = _stack(x, x_censored, "x"), _stack(y, y_censored, "y")
     if xs.shape[1:] != ys.shape[1:]:
         raise ValueError(f"x and y must be of the same tasks, got {xs.shape[1]} and {ys.shape[1]} tasks")
-    both = _Both(
-        _over_seeds(xs), _over_seeds(ys), _alone(xs, ys), generator, alternative, permutations, resamples, level
-    )
+    both = _Both(over_seeds(xs), over_seeds(ys), _alone(xs, ys), generator, alternative, permutations, resamples, level)
     one, two = off_diagonal(both.a, both.b)
     signed = -both.a if alternative == "less" else both.a
     return {
@@ -125,6 +130,7 @@ def relation(
         "direction": dict(zip(("agree", "pairs"), direction_agreement(signed, both.b), strict=True)),
         "nearest": _nearest(signed, both.b),
         "ceiling": dict(zip(("pooled", "within"), self_consistency(ys), strict=True)),
+        "selection": both.selection(xs, ys),
     }
 
 
@@ -163,6 +169,17 @@ class _Both(NamedTuple):
         p_value = None if value is None else mantel(a, b, **self._drawn()).p_value
         parts = self._replace(a=a, b=b)
         return {"spearman": value, "pairs": pairs, "mantel_p": p_value, "tasks": parts._over_tasks(_pooled)}
+
+    def selection(self, xs: np.ndarray, ys: np.ndarray) -> dict[str, Any]:
+        return selection(
+            xs,
+            ys,
+            kind="similarity" if self.alternative == "less" else "distance",
+            generator=self.generator,
+            same_tasks=True,
+            resamples=self.resamples,
+            level=self.level,
+        )
 
     def _drawn(self) -> dict[str, Any]:
         return {"permutations": self.permutations, "generator": self.generator, "alternative": self.alternative}
@@ -211,18 +228,6 @@ def _stack(values: Any, censored: Any, name: str) -> np.ndarray:
     if held.ndim != 3 or len(held) == 0:
         raise ValueError(f"{name} must be [S, T, T], a matrix a seed, or [T, T], got shape {held.shape}")
     return np.stack([matrix(one, name) for one in held])
-
-
-def _over_seeds(stack: np.ndarray) -> np.ndarray:
-    """The mean over the seeds that have a pair, or the median where any value was cut off, [T, T]."""
-    held = ~np.isnan(stack)
-    count = held.sum(axis=0)
-    if not np.isinf(stack).any():
-        total = np.where(held, stack, 0.0).sum(axis=0)
-        return np.where(count > 0, total / np.maximum(count, 1), np.nan)
-    ordered = np.sort(stack, axis=0)  # NaN last
-    middle = [np.take_along_axis(ordered, np.maximum(at, 0)[None], 0)[0] for at in ((count - 1) // 2, count // 2)]
-    return np.where(count > 0, (middle[0] + middle[1]) / 2, np.nan)
 
 
 def _alone(xs: np.ndarray, ys: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
