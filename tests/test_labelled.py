@@ -13,8 +13,8 @@ GOOD = [[0.0, 1.0], [1.0, 0.0], [2.0, 5.0]]
     "features",
     [GOOD, np.array(GOOD), np.array(GOOD, dtype=np.float32), torch.tensor(GOOD), torch.tensor(GOOD).half(),
      np.asfortranarray(np.array(GOOD)), np.array(GOOD)[::-1][::-1], torch.tensor(GOOD, requires_grad=True),
-     np.array(GOOD, dtype=np.uint64)],
-    ids=["list", "float64", "float32", "tensor", "half", "fortran", "strides", "grad", "uint64"],
+     np.array(GOOD, dtype=np.uint64), np.array(GOOD, dtype=np.uint16), np.array(GOOD, dtype=np.longdouble)],
+    ids=["list", "float64", "float32", "tensor", "half", "fortran", "strides", "grad", "uint64", "uint16", "long"],
 )  # fmt: skip
 def test_arrays_of_any_framework_are_taken(features):
     held = labelled(features, np.array([0, 1, 1], dtype=np.uint8))
