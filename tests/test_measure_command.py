@@ -281,3 +281,35 @@ def test_learning_that_diverges_is_told_with_its_cure(setting, tmp_path, capsys)
     ]
     error = refused(capsys, *arguments, code=1)
     assert f"measure.{setting.replace('-', '_')}" in error.replace("tuning-", "tuning_")
+
+
+def test_scores_are_asked_for_by_name_and_bring_their_outcomes(tmp_path, monkeypatch, capsys):
+    undrawn(monkeypatch)
+    file = config(tmp_path, options={"classes": [2, 3, 2, 3], "train": 30})
+    assert leap("measure", file, "--out", tmp_path / "run", "--transferability", "leep,logme") == 0
+    told = capsys.readouterr().out
+    assert "what predicts tuned_error" in told and "foretell of test_error" in told
+    held = measures(tmp_path / "run")
+    assert held["distances"] == ["path", "convergence"]
+    assert [one["name"] for one in held["scores"]] == ["leep", "logme", "probe", "source_accuracy", "log_samples"]
+    assert "leep" in held["matrices"] and "h_score" not in held["matrices"]
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "measures" / "items").iterdir()}
+    assert leap("measure", tmp_path / "run", "--transferability", "all") == 0  # what items hold is more than was tabled
+    assert "h_score" in measures(tmp_path / "run")["matrices"]
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
+    assert leap("measure", tmp_path / "run", "--transferability", "hscore") == 2
+    assert "Did you mean 'h_score'?" in capsys.readouterr().err
+
+
+def test_scores_of_a_network_that_normalizes_over_the_batch_are_those_of_the_initialization(
+    tmp_path, monkeypatch, capsys
+):
+    undrawn(monkeypatch)
+    file = config(tmp_path, options={"classes": [2, 3, 2, 3], "train": 30, "norm": "batch"})
+    arguments = ("measure", file, "--out", tmp_path / "run", "--transferability", "all")
+    assert leap(*arguments) == 2
+    assert "--distances path" in capsys.readouterr().err
+    assert leap(*arguments, "--distances", "path") == 0
+    held = measures(tmp_path / "run")
+    assert not held["matrices"] and held["predictions"]
+    assert all(value is not None for value in held["paths"]["initializations"]["none"]["h_score"][0])

@@ -34,7 +34,7 @@ def undisturbed(tmp_path_factory):
 
 
 def test_every_distance_has_its_work_in_stages():
-    stages = items(EVERYTHING, [0, 1], [4, 7, 2])
+    stages = items(EVERYTHING, [0, 1], [4, 7, 2], True)
     assert len(stages) == len(STAGES)
     count = {}
     for stage, kinds in zip(stages, STAGES, strict=True):
@@ -43,9 +43,9 @@ def test_every_distance_has_its_work_in_stages():
     each, pairs = 2 * 3, 2 * 3 * 2
     expected = {"walk": 4, **dict.fromkeys(("embedding", "solution", "curvature", "bound"), each), "barrier": pairs}
     expected |= {"fisher": pairs + each, "tuning": pairs + each, "union": 2 * (3 + 3)}  # of a task with itself, too
-    assert count == expected
+    assert count == expected | {"readout": 4, "score": pairs + each, "joint": each}
     assert Item("union", 0, 2, 7) in stages[1] and Item("union", 0, 7, 2) not in stages[1]
-    assert set(WORK) == {kind for kinds in STAGES for kind in kinds} - {"walk"}
+    assert set(WORK) == {kind for kinds in STAGES for kind in kinds} - {"walk", "readout", "joint"}
     assert len({item.key for stage in stages for item in stage}) == sum(map(len, stages))
 
 

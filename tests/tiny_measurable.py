@@ -162,6 +162,8 @@ def measuring(
     distances: Sequence[str] = tuple(DISTANCES),
     tasks: Sequence[int] | None = None,
     learned: Tensor | None = None,
+    scores: Sequence[str] = (),
+    level: float | None = None,
     **changes: Any,
 ) -> Measuring:
     """A measuring of blobs in a folder, walks of three steps included."""
@@ -170,8 +172,9 @@ def measuring(
     store.prepare()
     context = Context(family, Plan(**{**SMALL, **changes}), learned, store)
     starts = {"leap": (family.initial(7), None), "none": (family.initial(0), None)}
-    walks = Walks(family, starts, sgd(0.1), 3, 0, "test", "sequential", 8 if family.norm == "none" else 0)
-    return Measuring(context, walks, distances, list(range(len(family.classes))) if tasks is None else tasks)
+    walks = Walks(family, starts, sgd(0.1), 3, 0, "test", "sequential", 8 if family.norm == "none" else 0, level)
+    measured = list(range(len(family.classes))) if tasks is None else tasks
+    return Measuring(context, walks, distances, measured, scores)
 
 
 def entries(document: Mapping[str, Any], name: str) -> Tensor:

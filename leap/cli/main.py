@@ -16,6 +16,7 @@ COMMANDS = {
     "train": ("leap.cli.train", "meta-train an initialization"),
     "evaluate": ("leap.cli.evaluate", "walk held-out tasks from a learned initialization"),
     "measure": ("leap.cli.measure", "how far tasks are from an initialization and from each other"),
+    "score": ("leap.cli.score", "how well features suit a task, from arrays of any framework"),
     "compare": ("leap.cli.compare", "train and evaluate several learners over several seeds"),
     "report": ("leap.cli.report", "put evaluated runs on one page"),
     "fetch": ("leap.cli.fetch", "download a data set"),

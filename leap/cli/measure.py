@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from leap.cli import configuration
 from leap.cli.arguments import Arguments, Option, help_text, split
+from leap.cli.measure_settings import check_scores
 from leap.cli.settings import Settings
 from leap.errors import UsageError
 from leap.measure.plan import check_distances
@@ -22,9 +23,19 @@ OPTIONS = [
     Option(
         "--distances", "values", "What to measure: path, reachability, fisher, task2vec, convergence, dynamic.", "NAME"
     ),
+    Option(
+        "--transferability",
+        "values",
+        "Scores of transferability: all, or h_score, leep, ... (leap score --help names "
+        "them). Without --distances it measures path and convergence, which hold the outcomes.",
+        "NAME",
+    ),
     Option("--out", "path", "Folder of a new run, where configuration files are given; by default runs/NAME.", "DIR"),
 ]
-USAGE = "leap measure RUN_FOLDER | FILE.yaml ... [--tasks NAME ...] [--distances NAME ...] [--measure.FIELD VALUE ...]"
+WITH_OUTCOMES = ("path", "convergence")
+"""Distances that hold what scores are to foretell: how walks and fine-tunings end."""
+USAGE = "leap measure RUN_FOLDER | FILE.yaml ... [--tasks NAME ...] [--distances NAME ...]"
+USAGE += " [--transferability NAME ...] [--measure.FIELD VALUE ...]"
 ABOUT = (
     "Measure how far tasks are from a run's learned initialization and from each other; from files with learner none, "
     "from random initializations. Writes measures/ in the run's folder: measures.json, a CSV a matrix, pictures. Stop "
@@ -64,7 +75,7 @@ def _asked(given: Arguments) -> tuple[Settings, Path]:
 
     first = Path(given.files[0])
     flags = [option.name for option in OPTIONS]
-    overrides = [*given.overrides, *_distances(given.options["distances"])]
+    overrides = [*given.overrides, *_asked_for(given.options["distances"], given.options["transferability"])]
     if first.is_dir():
         if given.options["out"]:
             raise UsageError(f"--out is for new runs; what is measured of {first} goes into {first / 'measures'}")
@@ -88,18 +99,23 @@ def _open(asked: Settings, folder: Path) -> RunFolder:
     return RunFolder.open(folder) if RunFolder.started(folder) else lifecycle.start(asked, folder)
 
 
-def _distances(names: list[str] | None) -> list[str]:
-    """`--distances path,fisher` or `--distances path fisher`, as a setting."""
-    found = [name for word in names or [] for name in word.split(",") if name]
+def _asked_for(distances: list[str] | None, scores: list[str] | None) -> list[str]:
+    """`--distances path,fisher` or `--distances path fisher`, and scores likewise, as settings."""
+    found = [name for word in distances or [] for name in word.split(",") if name]
     check_distances(found)
-    return ["--measure.distances", *found] if found else []
+    wanted = [name for word in scores or [] for name in word.split(",") if name]
+    check_scores(wanted)
+    if wanted and not found:
+        found = list(WITH_OUTCOMES)
+    settings = ["--measure.distances", *found] if found else []
+    return [*settings, "--measure.transferability", *wanted] if wanted else settings
 
 
 def _measure(run: RunFolder, settings: Settings, given: Arguments) -> None:
     from tqdm import tqdm
 
     from leap import distributed
-    from leap.cli import measures
+    from leap.cli import measure_text, measures
 
     here = distributed.place()
     measuring = measures.measuring(run, settings, given.options["tasks"])
@@ -118,7 +134,7 @@ def _measure(run: RunFolder, settings: Settings, given: Arguments) -> None:
             raise
     if here.first:
         document, written = measures.finish(run, settings, measuring)
-        print(measures.text(document))
+        print(measure_text.text(document))
         print(f"results   {run.path / 'measures' / 'measures.json'}")
         print(f"pictures  {run.path / 'measures'} ({sum(path.suffix == '.png' for path in written)} pictures, "
               f"{sum(path.suffix == '.csv' for path in written)} tables)")  # fmt: skip

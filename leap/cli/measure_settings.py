@@ -1,13 +1,35 @@
 """Settings of `leap measure`; see leap.measure.plan.Plan, which they become."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
 from leap.cli.fields import Count, Decay, Rate, Seed, Share
+from leap.errors import UsageError
 
 DistanceName = Literal["path", "reachability", "fisher", "task2vec", "convergence", "dynamic"]
+ScoreName = Literal[
+    "all", "h_score", "transferability", "h_score_adjusted", "h_score_shrunk", "leep", "nce", "nleep", "logme",
+    "transrate", "transrate_centred", "gbc", "parc", "sfda", "probe", "source_accuracy", "log_samples",
+]  # fmt: skip
+
+
+def check_scores(names: Sequence[str]) -> None:
+    """Refuse a name that is no score, with the nearest that is.
+
+    Raises:
+        UsageError: so.
+    """
+    import difflib
+
+    known = get_args(ScoreName)
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1, 0.4)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise UsageError(f"no score {name!r}.{hint} Known: {', '.join(known)}")
 
 
 @dataclass(frozen=True)
@@ -18,6 +40,9 @@ class Measure:
         "path", "reachability", "fisher", "task2vec", "convergence", "dynamic",
     )  # fmt: skip
     """What is measured; `path` alone needs nothing but walks, the others learn every task and every pair."""
+    transferability: tuple[ScoreName, ...] = ()
+    """Scores of transferability, or `all`: of the initialization where `path` is measured, from task to task where any
+    other distance is. Baselines come with any."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
     """Repetitions: another random initialization, or, from a learned one, another order of examples."""
     epochs: Rate = 60.0

@@ -6,11 +6,10 @@ import dataclasses
 import difflib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 
 from leap.cli import build, lifecycle
@@ -28,7 +27,8 @@ from leap.trainer import Family
 from leap.walk import Fold
 
 FOLDER = "measures"
-LATER = ("distances", "seeds", "betas", "threshold", "scratch_epochs", "share", "confidence")  # no item depends on them
+# No item depends on them.
+LATER = ("distances", "transferability", "seeds", "betas", "threshold", "scratch_epochs", "share", "confidence")
 
 
 def measuring(run: RunFolder, settings: Settings, names: Sequence[str] | None) -> Measuring:
@@ -44,14 +44,16 @@ def measuring(run: RunFolder, settings: Settings, names: Sequence[str] | None) -
     meta = run.load_initialization(family.layout).to(on)
     tasks = _tasks(family, settings.evaluate.split, names)
     options = dataclasses.asdict(settings.measure)
-    distances, _ = options.pop("distances"), options.pop("level")
+    distances, scores, _ = (options.pop(name) for name in ("distances", "transferability", "level"))
     store = _store(run, settings, meta)
     context = Context(cast(Measurable, family), Plan(**options), _learned(settings, meta), store)
     if set(distances) != {"path"}:
         measurable(family)
         context.check(tasks, distances)
+    elif scores:
+        measurable(family)
     store.prepare()
-    return Measuring(context, _walks(settings, family, meta, on), distances, tasks)
+    return Measuring(context, _walks(settings, family, meta, on), distances, tasks, _scores(scores))
 
 
 def finish(run: RunFolder, settings: Settings, done: Measuring) -> tuple[dict[str, Any], list[Path]]:
@@ -70,6 +72,15 @@ def finish(run: RunFolder, settings: Settings, done: Measuring) -> tuple[dict[st
     written = write_measures(document, folder)
     lifecycle.track_measures(run, settings, document, [path for path in written if path.suffix == ".png"])
     return document, written
+
+
+def _scores(names: Sequence[str]) -> list[str]:
+    """The scores asked for in the order of tables, and the baselines, without which no score says anything."""
+    if not names:
+        return []
+    from leap.metrics.scores import SCORES
+
+    return [name for name, score in SCORES.items() if name in names or "all" in names or score.baseline]
 
 
 def _learned(settings: Settings, meta: torch.Tensor) -> torch.Tensor | None:
@@ -136,68 +147,3 @@ def _tasks(family: Family, split: str, names: Sequence[str] | None) -> list[int]
     if len(set(names)) < len(names):
         raise UsageError(f"tasks are named twice in {' '.join(names)}; name each once")
     return [known[name] for name in names]
-
-
-def text(document: Mapping[str, Any]) -> str:
-    """What was found, for the terminal: walks by initialization, and which distance goes with which outcome."""
-    lines = [*_walked(document["paths"]), *_related(document["relations"])]
-    return "\n".join(lines)
-
-
-def _walked(paths: Mapping[str, Any]) -> list[str]:
-    """Means over tasks and repetitions, and whether a task that is far away ends worse."""
-    if not paths:
-        return []
-    measures = ("path_length", "path_length_until", "path_length_parameters", "fisher_rao_length", "test_error")
-    rows = [["initialization", *measures, "length & error", "until & error"]]
-    for name, found in paths["initializations"].items():
-        rows.append(
-            [name, *(_mean(found.get(one)) for one in measures), *(_far_and_wrong(found, one) for one in measures[:2])]
-        )
-    return ["", f"walks to {len(paths['tasks'])} held-out tasks (means; Spearman over tasks)", *_columns(rows)]
-
-
-def _mean(values: Sequence[Sequence[float | None]] | None) -> str:
-    """Of all that exist, with their share where some do not."""
-    known = [v for row in values or [] for v in row if v is not None]
-    if not known or values is None:
-        return "-"
-    share = len(known) / sum(len(row) for row in values)
-    return f"{sum(known) / len(known):.4g}" + (f" ({share:.0%} of walks)" if share < 1 else "")
-
-
-def _far_and_wrong(found: Mapping[str, Any], measure: str) -> str:
-    """Rank correlation of a length and the final error over tasks, each a mean over repetitions.
-
-    A length that was not reached is beyond all that were.
-    """
-    from leap.metrics.correlation import spearman
-
-    try:
-        lengths = np.nan_to_num(np.array(found[measure], dtype=float), nan=np.inf).mean(axis=0)
-        return _figure(spearman(lengths, np.array(found["test_error"], dtype=float).mean(axis=0)))
-    except (KeyError, ValueError):  # a family without errors, or no order among the tasks
-        return "-"
-
-
-def _related(relations: Sequence[Mapping[str, Any]]) -> list[str]:
-    chosen = [one for one in relations if "beta" not in one]
-    if not chosen:
-        return []
-    rows = [["distance", "outcome", "pooled Spearman", "95% over tasks", "within targets", "Mantel p"]]
-    for one in chosen:
-        low, high = one["pooled"]["tasks"] or (None, None)
-        rows.append([
-            one["x"], one["y"], _figure(one["pooled"]["spearman"]), f"{_figure(low)} to {_figure(high)}",
-            _figure(one["within"]["spearman"]), _figure(one["mantel_p"], 4),
-        ])  # fmt: skip
-    return ["", "what goes with what training measured", *_columns(rows)]
-
-
-def _figure(value: float | None, digits: int = 2) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -132,9 +132,10 @@ def path_tables(reader: Reader, walks: Walks) -> dict[str, Any]:
     found = {}
     for number, name in enumerate(walks.starts):
         rows = [reader.get("walk", seed, number, SCRATCH).tensors for seed in reader.plan.seeds]
-        found[name] = {measure: [_finite(row[measure]) for row in rows] for measure in KEPT if measure in rows[0]}
+        found[name] = {measure: [finite(row[measure]) for row in rows] for measure in KEPT if measure in rows[0]}
     return {"tasks": [walks.family.name(task) for task in walks.family.ids(walks.which)], "initializations": found}
 
 
-def _finite(values: Tensor) -> list[float | None]:
+def finite(values: Tensor) -> list[float | None]:
+    """A row for JSON, which has no NaN."""
     return [value if math.isfinite(value) else None for value in values.tolist()]

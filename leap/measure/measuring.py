@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from leap import distributed
-from leap.measure import complexities, document, static, transfer
+from leap.measure import complexities, document, score_tables, scoring, static, transfer
 from leap.measure.context import Context
 from leap.measure.paths import Walks
 from leap.measure.plan import DISTANCES, Item, items
 from leap.measure.reader import Reader
-from leap.measure.relations import relations
+from leap.measure.relations import predictions, relations
 from leap.measure.store import Result, carry_out
 
 WORK: Mapping[str, Callable[[Context, Item], Result]] = {
@@ -24,6 +24,7 @@ WORK: Mapping[str, Callable[[Context, Item], Result]] = {
     "fisher": transfer.fisher,
     "embedding": transfer.embedding,
     "barrier": transfer.barrier,
+    "score": scoring.score,
 }
 
 
@@ -36,18 +37,21 @@ class Measuring:
         walks: Held-out tasks and how they are walked.
         distances: Names in `leap.measure.plan.DISTANCES`.
         tasks: Ids of the tasks that are measured against each other.
+        scores: Names in `leap.metrics.scores.SCORES` that are tabled; all of them are measured, or none.
     """
 
     context: Context
     walks: Walks
     distances: Sequence[str]
     tasks: Sequence[int]
+    scores: Sequence[str] = ()
 
     def stages(self) -> list[list[Item]]:
         """All items of work."""
-        stages = items(self.distances, self.context.plan.seeds, self.tasks)
-        starts = len(self.walks.starts)
-        return [[item for item in stage if item.kind != "walk" or item.target < starts] for stage in stages]
+        stages = items(self.distances, self.context.plan.seeds, self.tasks, bool(self.scores))
+        ours = [item for stage in stages for item in stage if item.kind in ("walk", "readout")]
+        absent = {item for item in ours if item.target >= len(self.walks.starts)}
+        return [[item for item in stage if item not in absent] for stage in stages]
 
     def carry_out(self, progress: Callable[[Item], None] = lambda item: None) -> None:
         """Measure what is missing; every process takes its share of a stage and waits for the others at its end."""
@@ -58,7 +62,13 @@ class Measuring:
 
     def work(self, item: Item) -> Result:
         """Measure one item."""
-        return self.walks.measure(item) if item.kind == "walk" else WORK[item.kind](self.context, item)
+        if item.kind == "walk":
+            return self.walks.measure(item)
+        if item.kind == "readout":
+            return scoring.readout(self.walks, item)
+        if item.kind == "joint":
+            return scoring.joint(self.context, item, self.tasks)
+        return WORK[item.kind](self.context, item)
 
     def document(self) -> dict[str, Any]:
         """All results as one JSON-ready document; see docs/metrics.md."""
@@ -78,16 +88,19 @@ class Measuring:
             if name in self.distances:
                 more, others = tables(reader)
                 singles, matrices = singles | more, matrices | others
+        paths = document.path_tables(reader, self.walks) if "path" in self.distances else {}
+        scored, across = score_tables.add(reader, self.walks, self.scores, paths, matrices, self.distances)
         names = [self.context.family.name(task) for task in self.tasks]
         found = {
             "format": 1,
             "tasks": names,
             "seeds": list(self.context.plan.seeds),
             "distances": [name for name in DISTANCES if name in self.distances],
-            "paths": document.path_tables(reader, self.walks) if "path" in self.distances else {},
+            "paths": paths,
             "singles": singles,
             "matrices": matrices,
             "curves": curves,
             "sweeps": sweeps,
+            **scored,
         }
-        return {**found, "relations": relations(found)}
+        return {**found, "relations": relations(found, across), "predictions": predictions(found, across)}

@@ -15,6 +15,7 @@ from leap.measure.learning import subset
 from leap.measure.plan import Item
 from leap.measure.problem import Measurable, measurable
 from leap.measure.store import Result
+from leap.metrics.convergence import time_to_threshold
 from leap.metrics.path import (
     PATH_MEASURES,
     fisher_rao_length,
@@ -29,6 +30,7 @@ from leap.walk import Fold
 KEPT = (
     *PATH_MEASURES,
     "path_length_until",
+    "steps_until",
     "fisher_rao_length",
     "test_error",
     "test_loss",
@@ -84,6 +86,8 @@ class Walks:
         )
         paths = dict(zip(PATH_MEASURES, zip(*found["path_measures"][0], strict=True), strict=True))
         rows = {name: values[0] for name, values in found.items()} | paths
+        if self.level is not None:
+            rows["steps_until"] = [_steps_until(self.level, curve) for curve in rows["train_loss"]]
         return Result({name: _row(rows[name]) for name in KEPT if name in rows}, {})
 
     def _fisher_quadratic(self) -> Callable[[Tensor, Tensor], Tensor]:
@@ -111,6 +115,16 @@ def _read(family: Measurable, classes: int) -> Callable[[Tensor, Tensor], Tensor
         return functional.linear(family.features(theta[:m], inputs), weight.view(-1, width)[:classes], bias[:classes])
 
     return logits
+
+
+def _steps_until(level: float, curve: Sequence[float | None]) -> float | None:
+    """Inner steps until the training loss first falls to a level; None where it never does."""
+    never = next((step for step, loss in enumerate(curve) if loss is None), len(curve))
+    known = [loss for loss in curve[:never] if loss is not None]
+    if not known:
+        return None
+    found = time_to_threshold(range(len(known)), known, level)
+    return None if found.censored else found.time
 
 
 def _row(values: Sequence[float | None]) -> Tensor:

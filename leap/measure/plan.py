@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -19,7 +20,14 @@ DISTANCES: dict[str, tuple[str, ...]] = {
 }
 """Names of distances, and the kinds of work behind each."""
 
-STAGES = (("walk", "embedding", "solution"), ("curvature", "bound", "tuning", "fisher", "union"), ("barrier",))
+SCORED = (("readout",), ("solution", "score", "joint"))
+"""Work behind scores of transferability: of the initialization on held-out tasks, of every source on every target."""
+
+STAGES = (
+    ("walk", "readout", "embedding", "solution"),
+    ("curvature", "bound", "tuning", "fisher", "union", "score", "joint"),
+    ("barrier",),
+)
 """Kinds of work by what they need: a stage reads what the stages before it have left."""
 
 
@@ -107,8 +115,16 @@ def check_distances(names: Sequence[str]) -> None:
             raise UsageError(f"no distance {name!r}.{hint} Known: {', '.join(DISTANCES)}")
 
 
-def items(distances: Sequence[str], seeds: Sequence[int], tasks: Sequence[int]) -> list[list[Item]]:
+def items(
+    distances: Sequence[str], seeds: Sequence[int], tasks: Sequence[int], scored: bool = False
+) -> list[list[Item]]:
     """The work behind these distances, stage by stage.
+
+    Args:
+        distances: Names in `DISTANCES`.
+        seeds, tasks: Repetitions and task ids.
+        scored: Scores of transferability as well: of the initialization beside the distance `path`, from task to task
+            beside any other.
 
     Raises:
         UsageError: a distance that does not exist.
@@ -119,6 +135,8 @@ def items(distances: Sequence[str], seeds: Sequence[int], tasks: Sequence[int]) 
     """
     check_distances(distances)
     kinds = {kind for name in distances for kind in DISTANCES[name]}
+    if scored:
+        kinds |= {kind for name in distances for kind in SCORED[name != "path"]}
     return [
         [
             Item(kind, seed, target, source)
@@ -131,15 +149,22 @@ def items(distances: Sequence[str], seeds: Sequence[int], tasks: Sequence[int]) 
     ]
 
 
+def named(tasks: Sequence[int]) -> int:
+    """One number for a set of tasks, in the place of the source where an item is of all of them."""
+    return zlib.crc32(",".join(map(str, sorted(tasks))).encode())
+
+
 def _pairs(kind: str, tasks: Sequence[int]) -> list[tuple[int, int]]:
     """(target, source) of every item of a kind, for one seed."""
-    if kind == "walk":
+    if kind in ("walk", "readout"):
         return [(0, SCRATCH), (1, SCRATCH)]  # from the learned initialization, and from the random one
     if kind in ("embedding", "solution", "curvature", "bound"):
         return [(task, task) for task in tasks]
+    if kind == "joint":
+        return [(task, named(tasks)) for task in tasks] if len(tasks) >= 3 else []
     if kind == "union":
         return list(itertools.combinations_with_replacement(sorted(tasks), 2))
-    if kind == "fisher":
+    if kind in ("fisher", "score"):
         return list(itertools.product(tasks, tasks))
     ordered = list(itertools.permutations(tasks, 2))
     return ordered + [(task, SCRATCH) for task in tasks] if kind == "tuning" else ordered
