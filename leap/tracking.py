@@ -216,7 +216,7 @@ class WandbTracker:
         import wandb
 
         from leap.report.measures import parse_measures
-        from leap.report.tables import measure_means
+        from leap.report.tables import measure_means, prediction_rows, selection_rows
 
         held = parse_measures(dict(document))
         logged: dict[str, Any] = {}
@@ -224,6 +224,9 @@ class WandbTracker:
             rows = [[None if value != value else float(value) for value in row] for row in matrix.mean]
             data = [[task, *row] for task, row in zip(held.tasks, rows, strict=True)]
             logged[f"{prefix}/matrix/{name}"] = wandb.Table(columns=["target", *held.tasks], data=data)
+        for name, (head, *found) in (("selection", selection_rows(held)), ("predictions", prediction_rows(held))):
+            if found:
+                logged[f"{prefix}/{name}"] = wandb.Table(columns=list(head), data=[list(row) for row in found])
         for path in pictures:
             if path.suffix == ".png":
                 logged[f"{prefix}/pictures/{path.stem}"] = wandb.Image(str(path))

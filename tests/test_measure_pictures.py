@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Callable
 from copy import deepcopy
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
+import pytest
 from measure_documents import TASKS, document
 
+from leap.metrics.graph import Edge
 from leap.report import write_measures
+from leap.report.captioned import WIDTH, Picture
+from leap.report.drawing import picture
 from leap.report.heatmap import Shades, scale
 from leap.report.measure_charts import named
 from leap.report.measure_pictures import common_order, pictures, walks
 from leap.report.measures import Measures, parse_measures
+from leap.report.spanning import ROW, draw_spanning_tree, layout
+from leap.report.svg import compact, inline_svg
+from leap.report.tree_pictures import spanning
 
 WHOLE = document()
 SMALL = document(1, tasks=TASKS[:4], seeds=2)
@@ -153,6 +164,132 @@ def test_one_task_two_tasks_and_very_many_have_pictures(tmp_path: Path) -> None:
         content["curves"] = {name: content["curves"][name] for name in ("structure",)}
         content["matrices"] = {"fisher": content["matrices"]["fisher"]}
         assert write_measures(content, tmp_path / str(len(tasks)))
+
+
+# Spanning trees
+
+
+def _random_tree(count: int, seed: int) -> list[Edge]:
+    rng = np.random.default_rng(seed)
+    return [Edge(int(rng.integers(max(0, i - 3), i)), i, float(rng.random())) for i in range(1, count)]
+
+
+@pytest.mark.parametrize(("count", "seed"), [(2, 0), (8, 1), (14, 2), (20, 3), (20, 4)])
+def test_no_name_and_no_number_of_a_spanning_tree_meets_another_or_a_line(count: int, seed: int) -> None:
+    from matplotlib.figure import Figure
+
+    tree, tasks = _random_tree(count, seed), [f"{'a rather long name' if i % 2 else 'task'} {i}" for i in range(count)]
+    figure = Figure(figsize=(WIDTH, 0.2 + ROW * count))
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    draw_spanning_tree(axes, tree, seed % count, tasks, [f"{edge.weight:.2f}" for edge in tree], None, WIDTH)
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) == 2 * count - 1
+    for one, two in itertools.combinations(boxes, 2):
+        assert not one.overlaps(two)
+    assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 for box in boxes)
+    for line in axes.lines[: count - 1]:
+        corners = line.get_transform().transform(line.get_path().vertices)
+        for (x0, y0), (x1, y1) in itertools.pairwise(corners):
+            for box in boxes:
+                beside = max(x0, x1) < box.x0 or min(x0, x1) > box.x1
+                assert beside or max(y0, y1) < box.y0 or min(y0, y1) > box.y1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_task_has_a_row_and_every_link_one_step(seed: int) -> None:
+    tree, root = _random_tree(11, seed), seed
+    held = layout(tree, root)
+    assert sorted(held.rows) == list(range(11)) and held.steps[root] == 0
+    assert {frozenset(edge[:2]) for edge in held.edges} == {frozenset(edge[:2]) for edge in tree}
+    assert all(held.steps[child] == held.steps[parent] + 1 for parent, child, _ in held.edges)
+    assert [place for *_, place in held.edges] == list(range(10))
+
+
+def test_a_spanning_tree_takes_the_better_direction_of_a_score_and_the_mean_of_a_distance() -> None:
+    measures = parse_measures(_scored())
+    for name, of_pair in (("transferability", np.maximum), ("reachability", lambda a, b: (a + b) / 2)):
+        held = spanning(measures.matrices[name])
+        assert held is not None
+        mean = measures.matrices[name].mean
+        pairs = of_pair(mean, mean.T)
+        assert [held.value(edge) for edge in held.tree] == pytest.approx([pairs[edge[:2]] for edge in held.tree])
+        sign = -1 if name == "transferability" else 1
+        total = sum(sign * held.value(edge) for edge in held.tree)
+        every = list(itertools.combinations(range(4), 2))
+        trees = (some for some in itertools.combinations(every, 3) if _connects(some))
+        assert total == pytest.approx(min(sum(sign * pairs[pair] for pair in some) for some in trees))
+        own = np.where(np.eye(4, dtype=bool), np.nan, mean)
+        assert held.root == np.nanargmin(sign * np.nanmean(own, axis=0))  # the best source: columns are sources
+
+
+def _connects(edges: tuple[tuple[int, int], ...]) -> bool:
+    reached = {0}
+    for _ in edges:
+        reached |= {task for edge in edges if reached & set(edge) for task in edge}
+    return len(reached) == 4
+
+
+def _scored() -> dict[str, Any]:
+    rng = np.random.default_rng(5)
+    content, label = deepcopy(SMALL), "Transferability"
+    values = np.where(np.eye(4, dtype=bool), np.nan, rng.random((2, 4, 4)))
+    table = {"values": values.tolist(), "unit": "1", "label": label, "kind": "similarity", "censored": None}
+    content["matrices"]["transferability"] = table
+    content["scores"] = [{"name": "transferability", "label": label, "unit": "1", "baseline": False}]
+    return content
+
+
+def test_a_link_that_few_seeds_have_looks_different() -> None:
+    from matplotlib.figure import Figure
+
+    def lines(shares: list[float] | None) -> list[tuple[Any, ...]]:
+        axes = Figure().subplots()
+        draw_spanning_tree(axes, _random_tree(3, 0), 0, ["a", "b", "c"], ["1", "2"], shares, WIDTH)
+        return [(line.get_linewidth(), line.get_color(), line.is_dashed()) for line in axes.lines[:2]]
+
+    (thick, dark, whole), (thin, pale, dashed) = lines([1.0, 1 / 3])
+    assert thick > thin and dark != pale and (whole, dashed) == (False, True)
+    assert len(set(lines(None))) == 1
+
+
+# SVG
+
+
+def test_a_smaller_svg_is_the_same_picture() -> None:
+    measures = parse_measures(SMALL)
+    for name in ("reachability", "reachability-epochs", "curve-structure", "reachability.tree"):
+        one = next(picture for picture in pictures(measures) if picture.name == name)
+        whole = _svg(one)
+        small = inline_svg("p", one.width, one.height, one.draw)
+        assert len(small) < 0.55 * len(whole)
+        for tag, keys in (("text", ("x", "y", "transform")), ("use", ("x", "y"))):
+            one_side, other = (_drawn(text, tag, keys) for text in (whole, small))
+            assert [words for words, _ in one_side] == [words for words, _ in other]
+            np.testing.assert_allclose([at for _, at in one_side], [at for _, at in other], atol=0.0051)
+        ids = re.findall(r' id="([^"]*)"', small)
+        assert len(ids) == len(set(ids)) and set(re.findall(r"#(p-\d+)", small)) == set(ids)
+
+
+def _svg(one: Picture) -> str:
+    held = BytesIO()
+    picture(one.width, one.height, one.draw, lambda figure: figure.savefig(held, format="svg", transparent=True))
+    return held.getvalue().decode()
+
+
+def _drawn(svg: str, tag: str, keys: tuple[str, ...]) -> list[tuple[str | None, list[float]]]:
+    found = []
+    for element in ElementTree.fromstring(svg[svg.index("<svg") :]).iter(f"{{http://www.w3.org/2000/svg}}{tag}"):
+        said = " ".join(element.get(key, "") for key in keys).replace("rotate(-0", "rotate(0")
+        said = re.sub(r" rotate\(0 [^)]*\)", "", said)  # by nothing
+        found.append((element.text, ([float(n) for n in re.findall(r"-?[\d.]+", said)] + [0.0] * 5)[:5]))
+    return found
+
+
+def test_text_is_left_alone() -> None:
+    assert compact('<g><text x="1.98765">1.98765 id="a" :  ;</text> <path d="M 1.00001 2\nL 3 4\nz\n"/></g>') == (
+        '<text x="1.99">1.98765 id="a" :  ;</text><path d="M1 2L3 4z"/>'
+    )
 
 
 def test_units_are_said_once() -> None:

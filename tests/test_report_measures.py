@@ -23,6 +23,7 @@ from leap.report.measure_page import measures_section
 from leap.report.measure_pictures import pictures
 from leap.report.measures import parse_measures
 from leap.report.tables import measure_means, write_tables
+from leap.report.transfer_page import transfer_section
 
 WHOLE = document()
 SMALL = document(1, tasks=TASKS[:4], seeds=2)
@@ -105,10 +106,12 @@ def test_names_reach_no_spreadsheet_as_formulas_and_survive_as_names(tmp_path: P
 def test_the_pictures_are_the_ones_that_were_asked_for(tmp_path: Path) -> None:
     matrices, trees = ["reachability", "fisher", "score", "epochs"], ["reachability.tree", "fisher.tree", "score.tree"]
     scatters, curves = [f"{name}-epochs" for name in matrices[:3]], ["curve-complexity_beta", "curve-structure"]
-    wanted = [*matrices, *trees, *scatters, "paths", "path-and-end", *curves]
+    spanning = ["reachability.spanning"]
+    wanted = ["epochs.predictors", *matrices, *spanning, *trees, *scatters, "paths", "path-and-end", *curves]
     assert [one.name for one in pictures(parse_measures(SMALL))] == wanted
     assert [one.name for one in pictures(parse_measures(_only("paths")))] == ["paths", "path-and-end"]
-    assert [one.name for one in pictures(parse_measures(_only("matrices")))] == [*matrices, *trees, *scatters]
+    drawn = [*matrices, *spanning, *trees, *scatters]
+    assert [one.name for one in pictures(parse_measures(_only("matrices")))] == drawn
     assert pictures(parse_measures(_only())) == []
     assert write_measures(_only(), tmp_path) == []
 
@@ -145,8 +148,11 @@ def test_a_page_without_measures_is_as_it_was_and_one_with_them_has_a_section_mo
     (plain / "measures" / "measures.json").write_text(json.dumps(SMALL))
     after = write_report([plain], tmp_path / "after.html").read_text()
 
-    added = measures_section(parse_measures(SMALL), "leap", "m0")
-    assert after.count(added) == 1 and after.replace(added, "") == before
+    measures = parse_measures(SMALL)
+    for added in (transfer_section(measures, "leap", "t0"), measures_section(measures, "leap", "m0")):
+        assert added.startswith("<section") and after.count(added) == 1
+        after = after.replace(added, "")
+    assert after == before
 
 
 def test_every_picture_and_relation_is_on_the_page(tmp_path: Path) -> None:
@@ -218,57 +224,6 @@ def test_means_are_over_seeds_and_tasks() -> None:
 
 
 # What is refused
-
-
-def _matrix(**fields: Any) -> Callable[[dict[str, Any]], Any]:
-    return lambda held: held["matrices"]["fisher"].update(fields)
-
-
-@pytest.mark.parametrize(
-    ("damage", "match"),
-    [
-        (lambda held: held.update(format=2), "format 2, this program reads format 1"),
-        (lambda held: held.pop("tasks"), "tasks is not a list of names"),
-        (lambda held: held.update(tasks=["a", "b", "a", "c"]), "tasks names 'a' twice"),
-        (lambda held: held.update(seeds=["x", "y"]), "seeds is missing or wrong"),
-        (
-            lambda held: held.update(seeds=[0]),
-            r"matrices\.reachability\.values has shape \[2, 4, 4\], expected \[1, 4, 4\]",
-        ),
-        (lambda held: held.update(learner=None), "learner is None"),
-        (lambda held: held.update(matrices=[]), None),
-        (lambda held: held.update(matrices=[1]), "matrices is list, not a mapping"),
-        (lambda held: held["matrices"].update({"../x": {}}), r"'\.\./x' is not a name"),
-        (lambda held: held["matrices"].update(x=3), r"matrices\.x is int"),
-        (_matrix(kind="speed"), r"matrices\.fisher\.kind is 'speed', not distance, similarity, outcome"),
-        (_matrix(unit=None), r"matrices\.fisher\.unit is None, not a text"),
-        (_matrix(values=[[["a"]]]), r"matrices\.fisher\.values is not a table of numbers"),
-        (_matrix(censored=[[True]]), r"matrices\.fisher\.censored has shape \[1, 1\]"),
-        (lambda held: held["curves"]["structure"].pop("x"), r"curves\.structure\.x is missing"),
-        (lambda held: held["curves"]["structure"].update(x=[1, 2]), r"curves\.structure\.values has shape"),
-        (lambda held: held["singles"]["complexity"].update(values=[1]), r"singles\.complexity\.values has shape \[1\]"),
-        (lambda held: held.update(paths={"tasks": ["a"]}), r"paths\.initializations is missing"),
-        (lambda held: held["paths"]["initializations"].update(leap=3), r"paths\.initializations\.leap is int"),
-        (lambda held: held["paths"]["tasks"].pop(), r"paths\.initializations\.leap\.path_length has shape"),
-        (lambda held: held.update(relations={"a": 1}), "relations is dict, not a list"),
-        (lambda held: held["relations"][0].update(x="other"), r"relations\[0\]\.x is 'other'"),
-        (lambda held: held["relations"][0].update(mantel_p="small"), r"relations\[0\]\.mantel_p is not"),
-        (lambda held: held["relations"][1]["pooled"].update(spearman=[1, 2]), r"relations\[1\]\.pooled is not"),
-        (lambda held: held["relations"][1]["pooled"].update(tasks=[1]), r"relations\[1\]\.pooled is not"),
-        (lambda held: held["relations"][1]["within"].update(by_target=[0.5]), r"relations\[1\]\.within is not"),
-        (lambda held: held["relations"].append(3), r"relations\[3\]\.x is None"),
-    ],
-)
-def test_damage_is_named_with_its_place_and_cure(damage: Any, match: str | None, tmp_path: Path) -> None:
-    content = _with(damage)
-    if match is None:  # nothing was asked for: an empty list is as good as an empty mapping
-        content["relations"] = []
-        assert parse_measures(content).matrices == {}
-        return
-    folder = _measured_run(tmp_path, content)
-    with pytest.raises(RunError, match=match) as failed:
-        summarize([folder])
-    assert f"leap measure {folder}" in str(failed.value)
 
 
 def test_a_file_cut_short_and_one_of_another_run_are_named(tmp_path: Path) -> None:

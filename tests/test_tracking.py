@@ -103,6 +103,9 @@ def test_measures_are_tables_pictures_and_means_that_can_be_read_back(tmp_path: 
     assert run.summary["measures/learned/path_length"] == pytest.approx(np.mean(held))
     relation = content["relations"][0]
     assert run.summary["measures/relation/reachability/epochs/mantel_p"] == relation["mantel_p"]
+    table = run.table("measures/selection")
+    row = next(dict(zip(table["columns"], row, strict=True)) for row in table["data"] if row[1] == "fisher")
+    assert row["weighted_tau"] == content["relations"][1]["selection"]["weighted_tau"]["mean"]
     assert len(said) == 1
     _all_measures_are_explained({key for row in [*run.rows, run.summary] for key in row if key.startswith("measures/")})
 
@@ -118,9 +121,9 @@ def _all_measures_are_explained(keys: set[str]) -> None:
     made_up = {"score", "fisher.tree"}
     for key in keys:
         kind, *rest = key.split("/")[1:]
-        count = {"relation": 3}.get(kind, 1)
+        count = {"relation": 3, "selection": 0, "predictions": 0}.get(kind, 1)
         names = rest[: min(count, 2)]
-        pattern = {"relation": ["X", "Y", rest[-1]]}.get(kind, ["NAME"])
+        pattern = {"relation": ["X", "Y", rest[-1]], "selection": [], "predictions": []}.get(kind, ["NAME"])
         assert "/".join(["measures", kind, *pattern]) in explained, key
         assert set(names) <= explained | made_up, key
 

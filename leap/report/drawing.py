@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -96,32 +95,6 @@ def write_png(out: Path, width: float, height: float, draw: Callable[[Figure], N
     plain = {"Software": None}  # a version in the file would change its bytes
     picture(width, height, draw, lambda figure: figure.savefig(held, format="png", dpi=150, metadata=plain))
     return write_file(out, held.getvalue())
-
-
-def inline_svg(name: str, width: float, height: float, draw: Callable[[Figure], None]) -> str:
-    """A picture as an SVG element for a page; colours follow the page's theme, `name` keeps its ids apart."""
-    import matplotlib
-
-    def save(figure: Figure) -> None:
-        with matplotlib.rc_context({"svg.hashsalt": name}):
-            figure.savefig(held, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-
-    held = BytesIO()
-    picture(width, height, draw, save)
-    text = held.getvalue().decode()
-    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    head, rest = text.split(">", 1)
-    head = re.sub(r' (?:width|height)="[^"]*"', "", head)  # as wide as the page lets it
-    return re.sub(r"<[^>]+>", lambda found: _restyle(found.group(), name), f'{head} aria-hidden="true">{rest}')
-
-
-def _restyle(element: str, name: str) -> str:
-    """A tag of a picture with ids of its own, the page's font and the page's colours; text stays as it is."""
-    element = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", element)
-    element = re.sub(r"(font(?:-family)?: [^;\"]*?)'DejaVu Sans'[^;\"]*", r"\1var(--font)", element)
-    for colour, variable in theme().items():
-        element = element.replace(colour, f"var(--{variable})")
-    return element
 
 
 def theme() -> dict[str, str]:

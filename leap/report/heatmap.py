@@ -44,7 +44,7 @@ def draw_heatmap(axes: Axes, matrix: Matrix, tasks: Sequence[str], order: Sequen
         t, s = order[row], order[column]
         own, missing = t == s, bool(np.isnan(mean[t, s]))
         fill, ink = (GRID, MUTED) if own or missing else shade(mean[t, s])
-        tile = Rectangle((column - 0.475, row - 0.475), 0.95, 0.95, facecolor=fill, linewidth=0)
+        tile = Rectangle((column - 0.475, row - 0.475), 0.95, 0.95, facecolor=fill, linewidth=0, clip_on=False)
         tile.set_alpha(0.45 if own or missing else 1.0)
         axes.add_patch(tile)
         if count <= VALUES_UP_TO:
@@ -71,7 +71,7 @@ def draw_dendrogram(axes: Axes, clusters: Clusters, matrix: Matrix, tasks: Seque
     axes.set_xlim(base, None)
     axes.grid(visible=False, axis="y")
     if matrix.kind == "similarity":
-        axes.xaxis.set_major_formatter(lambda value, _: f"{-value:g}")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{0.0 - value:g}")
     axes.set_xlabel(f"mean of both directions{f' ({matrix.unit})' if matrix.unit not in ('', '1') else ''}")
 
 

@@ -31,15 +31,20 @@ def table(
     *,
     numeric: bool = True,
     best: int | None = None,
+    kind: str = "",
 ) -> str:
-    """A table in a box that scrolls; cells are HTML, the first of a row names it, `best` is a row's index."""
-    kind = {"class_": "n"} if numeric else {}
-    top = [tag("th", cell, scope="col", **({} if i == 0 else kind)) for i, cell in enumerate(head)]
+    """A table in a box that scrolls; cells are HTML, the first of a row names it, `best` is a row's index.
+
+    `kind` is a class of the style sheet, as `dense` for many columns.
+    """
+    cells_are = {"class_": "n"} if numeric else {}
+    top = [tag("th", cell, scope="col", **({} if i == 0 else cells_are)) for i, cell in enumerate(head)]
     body = []
     for place, (first, *cells) in enumerate(rows):
-        line = [tag("th", first, scope="row"), *(tag("td", cell, **kind) for cell in cells)]
+        line = [tag("th", first, scope="row"), *(tag("td", cell, **cells_are) for cell in cells)]
         body.append(tag("tr", *line, **({"class_": "best"} if place == best else {})))
-    held = tag("table", tag("thead", tag("tr", *top)), tag("tbody", *body), **({} if numeric else {"class_": "wide"}))
+    look = {"class_": name_of} if (name_of := kind or ("" if numeric else "wide")) else {}
+    held = tag("table", tag("thead", tag("tr", *top)), tag("tbody", *body), **look)
     # Reachable by keyboard, since a box that scrolls must be.
     return tag("div", held, class_="scroll", tabindex="0", role="region", aria_label=name)
 
@@ -47,6 +52,11 @@ def table(
 def section(title: str, *content: str, **attributes: str) -> str:
     """A part of the page under its heading."""
     return tag("section", tag("h2", text(title)), *content, **attributes)
+
+
+def details(summary: str, *content: str) -> str:
+    """What can be unfolded."""
+    return tag("details", tag("summary", text(summary)), *content)
 
 
 def figure(svg: str, name: str, caption: str) -> str:

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 
 from leap.metrics.statistics import mean_interval
-from leap.report.drawing import inline_svg
-from leap.report.markup import figure, section, table, tag, text
+from leap.report.captioned import NOTHING, Picture, correlation_text, p_text, plain
+from leap.report.findings import setting
+from leap.report.markup import details, section, table, tag, text
 from leap.report.measure_charts import named
-from leap.report.measure_pictures import Picture, curves, maps, p_value, plain, scatters, trees, walks
-from leap.report.measures import Measures, Single, setting
+from leap.report.measure_pictures import curves, maps, scatters, walks
+from leap.report.measures import Measures, Single
+from leap.report.shown import grid, titled
 from leap.report.text import interval_text, number
-
-NOTHING = "\u2013"
+from leap.report.tree_pictures import curricula, spannings, trees
 
 
 def measures_section(measures: Measures, title: str, key: str) -> str:
@@ -27,12 +28,16 @@ def measures_section(measures: Measures, title: str, key: str) -> str:
         title: Which run they are of.
         key: Keeps the ids of these pictures apart from those of other runs on the page.
     """
+    scores = measures.score_names
+    # With scores, the trees of a curriculum stand with those of the scores, and are not drawn twice.
+    elsewhere = {matrix.name for matrix in curricula(measures)} if scores else set()
+    drawn = [*([] if scores else spannings(measures)), *trees(measures)]
     parts = [
-        _walks(measures, key),
+        titled("Walks to held-out tasks", "", list(walks(measures)), key),
         _relations(measures, key),
-        _pictures("From task to task", _MAPS, list(maps(measures)), key),
-        _pictures("Which tasks lie near each other", "", list(trees(measures)), key),
-        _pictures("Along the way", "", list(curves(measures)), key),
+        titled("From task to task", _MAPS, [one for one in maps(measures) if one.name not in scores], key),
+        titled("Which tasks lie near each other", "", [one for one in drawn if _of(one) not in elsewhere], key),
+        titled("Along the way", "", list(curves(measures)), key),
         _singles(measures),
     ]
     seeds = f"{len(measures.seeds)} seed{'' if len(measures.seeds) == 1 else 's'}"
@@ -46,14 +51,15 @@ _MAPS = (
 )
 
 
-def _walks(measures: Measures, key: str) -> str:
-    return _pictures("Walks to held-out tasks", "", list(walks(measures)), key)
+def _of(picture: Picture) -> str:
+    """The matrix that a tree is of."""
+    return picture.name.split(".")[0]
 
 
 def _relations(measures: Measures, key: str) -> str:
     found = list(scatters(measures))
     if not measures.relations:
-        return _pictures("What goes with what", "", found, key)
+        return titled("What goes with what", "", found, key)
     head = [
         "relation",
         "Spearman, all pairs",
@@ -63,7 +69,8 @@ def _relations(measures: Measures, key: str) -> str:
         "same slower direction",
         "ceiling",
     ]
-    rows = [_relation(one) for one in measures.relations]
+    scored = [one for one in measures.relations if one["x"] in measures.score_names]
+    rows = [_relation(one) for one in measures.relations if one not in scored]
     cut = any(one.get("censored_pairs") for one in measures.relations)
     notes = [
         "1: the one orders pairs as the other does; 0: nothing in common; -1: opposite order. All pairs mixes hard "
@@ -74,13 +81,19 @@ def _relations(measures: Measures, key: str) -> str:
     ]
     if cut:
         notes.append("Outcomes that were stopped at the limit count as the largest, tied.")
-    held = table([text(one) for one in head], rows, "Relations")
+    held = table([text(one) for one in head], rows, "Relations") if rows else ""
+    if scored:
+        folded = table([text(one) for one in head], [_relation(one) for one in scored], "Relations of scores")
+        held += details(f"The same for scores: {len(scored)} relations", tag("p", text(_SCORED), class_="note"), folded)
     return (
         tag("h3", "What predicts what")
         + held
         + "".join(tag("p", text(note), class_="note") for note in notes)
-        + _grid(found, key)
+        + grid(found, key)
     )
+
+
+_SCORED = "Here with their sign: a score that predicts falls with errors and epochs, so its correlation is negative."
 
 
 def _relation(one: Mapping[str, Any]) -> list[str]:
@@ -89,14 +102,14 @@ def _relation(one: Mapping[str, Any]) -> list[str]:
     agree = f"{direction['agree']} of {direction['pairs']}" if direction.get("pairs") else NOTHING
     beside = f"and {plain(one['y'])}" + (f", {setting(one)}" if setting(one) else "")
     targets = f"{within['count']} targets" if within.get("count") else ""
-    both = [_figure(ceiling.get(part)) for part in ("pooled", "within")]
+    both = [correlation_text(ceiling.get(part)) for part in ("pooled", "within")]
     return [
         f"{text(plain(one['x']))}<br>{tag('small', text(beside))}",
         _with_intervals(pooled, f"{one['pairs']} pairs" if one.get("pairs") else ""),
-        _p(one.get("mantel_p")),
+        p_text(one.get("mantel_p")),
         _with_intervals(within, targets),
         _with_intervals(
-            symmetric, f"p {_p(symmetric.get('mantel_p'))}" if symmetric.get("spearman") is not None else ""
+            symmetric, f"p {p_text(symmetric.get('mantel_p'))}" if symmetric.get("spearman") is not None else ""
         ),
         text(agree),
         text(NOTHING if set(both) == {NOTHING} else " / ".join(both)),
@@ -109,19 +122,11 @@ def _with_intervals(found: Mapping[str, Any], beside: str = "") -> str:
         return NOTHING
     small = [_ends(found[key], what) for key, what in (("tasks", "tasks"), ("seeds", "seeds")) if found.get(key)]
     below = "".join(f"<br>{tag('small', text(line))}" for line in [*small, beside] if line)
-    return f"{text(_figure(found['spearman']))}{below}"
+    return f"{text(correlation_text(found['spearman']))}{below}"
 
 
 def _ends(ends: Sequence[float], what: str) -> str:
-    return f"[{_figure(ends[0])}, {_figure(ends[1])}] {what}"
-
-
-def _figure(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.2f}".replace("-0.00", "0.00").replace("-", "\u2212")
-
-
-def _p(value: float | None) -> str:
-    return NOTHING if value is None else p_value(value)
+    return f"[{correlation_text(ends[0])}, {correlation_text(ends[1])}] {what}"
 
 
 def _singles(measures: Measures) -> str:
@@ -146,19 +151,3 @@ def _single(single: Single, task: int) -> str:
         return NOTHING
     interval = mean_interval(values)
     return interval_text(interval) if np.ptp(values) > 0 else number(values[0])
-
-
-def _pictures(title: str, about: str, found: Sequence[Picture], key: str) -> str:
-    if not found:
-        return ""
-    return tag("h3", text(title)) + (tag("p", text(about), class_="note") if about else "") + _grid(found, key)
-
-
-def _grid(found: Sequence[Picture], key: str) -> str:
-    return tag("div", *(tag("div", _shown(one, key)) for one in found), class_="pair") if found else ""
-
-
-def _shown(picture: Picture, key: str) -> str:
-    name = f"{key}-{picture.name.replace('.', '-')}"
-    svg = inline_svg(name, picture.width, picture.height, picture.draw)
-    return tag("p", text(picture.title)) + figure(svg, picture.title, picture.caption)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from leap.metrics.graph import Clusters, cluster, edge_stability
-from leap.report.charts import shorten
-from leap.report.drawing import INK, MUTED, write_png
-from leap.report.heatmap import NAME_LENGTH, VALUES_UP_TO, Shades, draw_dendrogram, draw_heatmap, log_scaled, scale
+from leap.report.captioned import WIDTH, Picture, correlation_text, p_text, plain
+from leap.report.findings import setting
+from leap.report.heatmap import NAME_LENGTH, VALUES_UP_TO, Shades, draw_heatmap, log_scaled, scale
 from leap.report.measure_charts import (
     END_LABELS,
     LEGEND_UP_TO,
@@ -28,51 +25,35 @@ from leap.report.measure_charts import (
     path_end,
     path_keys,
 )
-from leap.report.measures import Matrix, Measures, Paths, setting
+from leap.report.measures import Matrix, Measures, Paths
 from leap.report.text import number
+from leap.report.transfer import label, main_outcome
+from leap.report.transfer_charts import predictor_pictures
+from leap.report.tree_pictures import clusters, spannings, trees
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WIDTH = 4.6  # inches, as the page's other pictures
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture by name, its heading, what it shows in words, its size in inches and how it is drawn."""
-
-    name: str
-    title: str
-    caption: str
-    width: float
-    height: float
-    draw: Callable[[Figure], None]
-
-
-def write_picture(picture: Picture, folder: Path) -> Path:
-    """Write one picture as PNG, between its title and its caption."""
-    title, caption = _lines(picture.title, 58), _lines(picture.caption, 86)
-    heights = (0.1 + 0.19 * len(title), picture.height, 0.12 + 0.14 * len(caption))
-
-    def draw(figure: Figure) -> None:
-        top, middle, bottom = figure.subfigures(3, 1, squeeze=False, height_ratios=heights)[:, 0]
-        top.text(0.012, 0.5, "\n".join(title), va="center", fontsize=10, color=INK)
-        bottom.text(0.012, 0.6, "\n".join(caption), va="center", fontsize=7.2, color=MUTED, linespacing=1.3)
-        picture.draw(middle)
-
-    return write_png(folder / f"{picture.name}.png", picture.width, sum(heights), draw)
-
 
 def pictures(measures: Measures) -> list[Picture]:
     """All that a document has to show, in the order in which it is read."""
-    return [*maps(measures), *trees(measures), *scatters(measures), *walks(measures), *curves(measures)]
+    return [
+        *predictor_pictures(measures),
+        *maps(measures),
+        *spannings(measures),
+        *trees(measures),
+        *scatters(measures),
+        *score_scatters(measures),
+        *walks(measures),
+        *curves(measures),
+    ]
 
 
 def common_order(measures: Measures) -> list[int]:
     """One order of tasks for all heat maps, so that they can be held against each other: the first that clusters."""
     for kind in ("distance", "similarity", "outcome"):
         for matrix in measures.matrices.values():
-            found = _clusters(matrix) if matrix.kind == kind else None
+            found = clusters(matrix) if matrix.kind == kind else None
             if found is not None:
                 return found.order
     return list(range(len(measures.tasks)))
@@ -95,31 +76,19 @@ def maps(measures: Measures) -> Iterator[Picture]:
         )
 
 
-def trees(measures: Measures) -> Iterator[Picture]:
-    """A dendrogram a matrix of distances or similarities that has every pair."""
-    for matrix in measures.matrices.values():
-        found = _clusters(matrix) if matrix.kind != "outcome" else None
-        if found is None:
-            continue
-        caption = (
-            "Tasks that join further left are nearer. Average linkage on the mean of both directions; the stems at the "
-            "left only carry the names."
-        )
-        stable = _stability(matrix)
-        if stable is not None:
-            caption += f" Edges of the minimum spanning tree found again in single seeds: {stable:.0%}."
-        yield Picture(
-            f"{matrix.name}.tree",
-            f"Tree of: {matrix.label}",
-            caption,
-            WIDTH,
-            0.7 + 0.25 * len(measures.tasks),
-            partial(_draw_tree, clusters=found, matrix=matrix, tasks=measures.tasks),
-        )
-
-
 def scatters(measures: Measures) -> Iterator[Picture]:
-    """A scatter a relation of two matrices; without relations, of everything against every outcome."""
+    """A scatter a relation of two matrices, scores left out; without relations, of all distances with all outcomes."""
+    yield from (picture for x, _, picture in _scatters(measures) if x not in measures.score_names)
+
+
+def score_scatters(measures: Measures) -> Iterator[Picture]:
+    """A scatter a score, against the main outcome alone: a page with twenty scores and all outcomes would drown."""
+    main = main_outcome(measures)
+    held = ((y, picture) for x, y, picture in _scatters(measures) if x in measures.score_names)
+    yield from (picture for y, picture in held if main is not None and y == main.name)
+
+
+def _scatters(measures: Measures) -> Iterator[tuple[str, str, Picture]]:
     held = measures.matrices
     own = [one for one in measures.relations if one["x"] in held and one["y"] in held and not setting(one)]
     related = {(one["x"], one["y"]): one for one in own}
@@ -132,16 +101,11 @@ def scatters(measures: Measures) -> Iterator[Picture]:
     rows = (len(measures.tasks) + 1) // 2 if len(measures.tasks) <= LEGEND_UP_TO else 0
     for (one, two), found in pairs.items():
         x, y = held[one], held[two]
-        yield Picture(
-            f"{one}-{two}",
-            f"{plain(x.name).capitalize()} and {plain(y.name)}",
-            _scatter_caption(y, found, len(measures.tasks)),
-            WIDTH,
-            3.4 + 0.19 * rows,
-            partial(
-                draw_scatter, x=x, y=y, tasks=measures.tasks, within=(found.get("within") or {}).get("by_target") or ()
-            ),
-        )
+        within = (found.get("within") or {}).get("by_target") or ()
+        title = f"{label(measures, x.name)} and {plain(y.name)}"
+        caption = _scatter_caption(y, found, len(measures.tasks))
+        draw = partial(draw_scatter, x=x, y=y, tasks=measures.tasks, within=within)
+        yield one, two, Picture(f"{one}-{two}", title, caption, WIDTH, 3.4 + 0.19 * rows, draw)
 
 
 def walks(measures: Measures) -> Iterator[Picture]:
@@ -184,29 +148,6 @@ def _draw_map(figure: Figure, matrix: Matrix, tasks: Sequence[str], order: Seque
     draw_heatmap(figure.subplots(), matrix, tasks, order, WIDTH)
 
 
-def _draw_tree(figure: Figure, clusters: Clusters, matrix: Matrix, tasks: Sequence[str]) -> None:
-    draw_dendrogram(figure.subplots(), clusters, matrix, tasks)
-
-
-def _clusters(matrix: Matrix) -> Clusters | None:
-    """The clusters of a matrix; None for one or two tasks, and where a pair is missing."""
-    mean = matrix.mean
-    both = np.where(np.isnan(mean), mean.T, mean)
-    if len(mean) < 3 or np.isnan(both[~np.eye(len(mean), dtype=bool)]).any():
-        return None
-    return cluster(mean, similarity=matrix.kind == "similarity")
-
-
-def _stability(matrix: Matrix) -> float | None:
-    """Mean share of single seeds that have an edge of the spanning tree of the mean; None for one seed."""
-    if len(matrix.values) < 2:
-        return None
-    try:
-        return edge_stability(matrix.values, similarity=matrix.kind == "similarity").mean
-    except ValueError:  # pairs missing in one seed cut its tasks apart
-        return None
-
-
 def _map_title(matrix: Matrix, tasks: int) -> str:
     """The label with the unit of the figures on the tiles."""
     power, _ = scale(matrix.mean)
@@ -222,7 +163,8 @@ def _map_caption(matrix: Matrix, measures: Measures) -> str:
         "similarity": "Darker is nearer",
         "outcome": "Darker is more: slower or worse",
     }
-    said = [f"Rows are targets, columns the sources that one comes from. {nearer[matrix.kind]}."]
+    shade = "Darker transfers better" if matrix.name in measures.score_names else nearer[matrix.kind]
+    said = [f"Rows are targets, columns the sources that one comes from. {shade}."]
     if Shades(matrix).log:
         said.append("Shades follow the logarithm.")
     if len(measures.seeds) > 1:
@@ -241,11 +183,11 @@ def _scatter_caption(y: Matrix, found: Mapping[str, Any], tasks: int) -> str:
     said = [f"A mark an ordered pair of tasks{look}."]
     pooled, within = (found.get(part) or {} for part in ("pooled", "within"))
     if pooled.get("spearman") is not None:
-        said.append(f"Spearman {number(pooled['spearman'])} over all pairs")
+        said.append(f"Spearman {correlation_text(pooled['spearman'])} over all pairs")
         if found.get("mantel_p") is not None:
-            said[-1] += f" (p {p_value(found['mantel_p'])} by relabelling tasks)"
+            said[-1] += f" (p {p_text(found['mantel_p'])} by relabelling tasks)"
         if within.get("spearman") is not None:
-            said[-1] += f", {number(within['spearman'])} on average within a target"
+            said[-1] += f", {correlation_text(within['spearman'])} on average within a target"
         said[-1] += "."
     if tasks <= LEGEND_UP_TO and within.get("by_target"):
         said.append("In brackets: Spearman within that target.")
@@ -261,31 +203,5 @@ def _end_caption(paths: Paths, end: str) -> str:
     for name in paths.values:
         found = ends_correlation(paths, name, end)
         if found is not None:
-            said.append(f"Spearman {number(found)} from the {initialization_label(name)} initialization.")
+            said.append(f"Spearman {correlation_text(found)} from the {initialization_label(name)} initialization.")
     return " ".join(said)
-
-
-def p_value(value: float) -> str:
-    """A p-value as it is read.
-
-    Example:
-        >>> p_value(0.0005), p_value(0.0312), p_value(0.4)
-        ('0.0005', '0.031', '0.40')
-    """
-    return f"{value:.4f}" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
-
-
-def plain(name: str) -> str:
-    """A name of the document as words.
-
-    Example:
-        >>> plain("information_distance")
-        'information distance'
-    """
-    return name.replace("_", " ")
-
-
-def _lines(text: str, width: int) -> list[str]:
-    from textwrap import wrap
-
-    return wrap(shorten(text, 8 * width), width)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from leap.errors import RunError
+from leap.report import findings
 from leap.report.evaluation import read_json
+from leap.report.findings import Score
+from leap.report.reader import FILE, Reader, cure
 
-FOLDER, FILE = "measures", "measures.json"
 KINDS = ("distance", "similarity", "outcome")
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,59}")  # names of matrices and curves become names of files
-Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True)
@@ -75,8 +74,27 @@ class Paths:
 
 
 @dataclass(frozen=True)
+class HigherOrder:
+    """The best source of every target, [S, T], and the best pair of sources, [S, T, 2], as places in the tasks.
+
+    Scores, [S, T], are adjusted H-scores: of one source, and of the features of two side by side.
+    """
+
+    single: np.ndarray
+    pair: np.ndarray
+    single_score: np.ndarray
+    pair_score: np.ndarray
+
+
+@dataclass(frozen=True)
 class Measures:
-    """What `leap measure` found. `relations` are as `leap.metrics.relation.relation` makes them, with names x and y."""
+    """What `leap measure` found.
+
+    `relations` are as `leap.metrics.relation.relation` makes them, with names x and y and, where sources were ranked,
+    with `selection` as `leap.metrics.selection.selection` makes it; `predictions` as `leap.metrics.prediction` does,
+    with the initialization and names x and y. `scores` name the matrices and measures of walks that are scores of
+    transferability.
+    """
 
     run: str
     learner: str
@@ -88,6 +106,14 @@ class Measures:
     matrices: Mapping[str, Matrix]
     curves: Mapping[str, Curve]
     relations: Sequence[Mapping[str, Any]]
+    scores: tuple[Score, ...] = ()
+    predictions: Sequence[Mapping[str, Any]] = ()
+    higher_order: HigherOrder | None = None
+
+    @property
+    def score_names(self) -> frozenset[str]:
+        """Names of the scores: which matrices are told as scores, and not among the distances."""
+        return frozenset(score.name for score in self.scores)
 
 
 def read_measures(path: Path) -> Measures:
@@ -103,14 +129,16 @@ def write_measures(document: Mapping[str, Any], folder: Path) -> list[Path]:
         folder: Takes the files; it is made, files of the same names are replaced.
 
     Returns:
-        The files: CSV first (`leap.report.tables.write_tables`), then PNG: `NAME.png` and `NAME.tree.png` a matrix,
-        `X-Y.png` a scatter, `paths.png`, `path-and-end.png` and `curve-NAME.png`.
+        The files: CSV first (`leap.report.tables.write_tables`), then PNG: `NAME.png` a matrix, `NAME.tree.png` its
+        dendrogram, `NAME.spanning.png` its spanning tree, `X-Y.png` a scatter, `Y.predictors.png` what predicts an
+        outcome, `paths.png`, `path-and-end.png` and `curve-NAME.png`.
 
     Raises:
         RunError: a damaged document, or a file that cannot be written.
     """
     # These read documents through this module.
-    from leap.report.measure_pictures import pictures, write_picture
+    from leap.report.captioned import write_picture
+    from leap.report.measure_pictures import pictures
     from leap.report.tables import write_tables
 
     measures, folder = parse_measures(dict(document)), Path(folder)
@@ -126,39 +154,34 @@ def parse_measures(content: Any, path: Path | str = FILE) -> Measures:
 
     Raises:
         RunError: another format, a missing field, a wrong shape, a name that could not be a file's, a task named
-            twice, or a relation between things that are not there.
+            twice, a relation between things that are not there, or a score of which there is nothing.
     """
     if not isinstance(content, dict) or content.get("format") != 1:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise RunError(f"{path} has format {found!r}, this program reads format 1. {_cure(path)}")
-    reader = _Reader(content, path)
+        raise RunError(f"{path} has format {found!r}, this program reads format 1. {cure(path)}")
+    reader = Reader(content, path)
     tasks = reader.tasks(content, "tasks")
     seeds = tuple(reader.kept("seeds", lambda: [int(seed) for seed in content["seeds"]]))
     reader.shape = (len(seeds), len(tasks))
     matrices, singles = reader.each("matrices", _matrix), reader.each("singles", _single)
+    paths = _paths(reader, content.get("paths") or None, len(seeds))
+    walks = paths.values if paths is not None else {}
+    kinds = {name: matrix.kind for name, matrix in matrices.items()}
     return Measures(
         run=reader.word(content, "run"),
         learner=reader.word(content, "learner"),
         family=reader.word(content, "family"),
         tasks=tasks,
         seeds=seeds,
-        paths=_paths(reader, content.get("paths") or None, len(seeds)),
+        paths=paths,
         singles=singles,
         matrices=matrices,
         curves=reader.each("curves", _curve),
-        relations=_relations(reader, content.get("relations") or [], {*matrices, *singles}),
+        relations=findings.relations(reader, {*matrices, *singles}),
+        scores=findings.scores(reader, kinds, {key for held in walks.values() for key in held}),
+        predictions=findings.predictions(reader, walks),
+        higher_order=_higher_order(reader, content.get("higher_order") or None),
     )
-
-
-def setting(relation: Mapping[str, Any]) -> str:
-    """What a relation of a sweep was found at, as in `beta 0.1`; empty for one at the document's own settings.
-
-    Example:
-        >>> setting({"x": "reachability", "y": "epochs", "beta": 0.1, "mantel_p": 0.02})
-        'beta 0.1'
-    """
-    extra = {key: value for key, value in relation.items() if key not in _RELATION and _number(value)}
-    return ", ".join(f"{key} {value:g}" for key, value in extra.items())
 
 
 def mean(values: np.ndarray) -> np.ndarray:
@@ -167,67 +190,12 @@ def mean(values: np.ndarray) -> np.ndarray:
     return np.where(count > 0, np.nansum(values, axis=0) / np.maximum(count, 1), np.nan)
 
 
-class _Reader:
-    """Takes fields out of a document; what is wrong is named with its place."""
-
-    def __init__(self, content: Mapping[str, Any], path: Path | str) -> None:
-        self.content, self.path = content, path
-        self.shape = (0, 0)  # seeds and tasks, once they are known
-
-    def fail(self, where: str, what: str) -> RunError:
-        return RunError(f"{self.path}: {where} {what}. {_cure(self.path)}")
-
-    def kept(self, where: str, take: Callable[[], Kept]) -> Kept:
-        try:
-            return take()
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise self.fail(where, f"is missing or wrong ({error!r})") from None
-
-    def word(self, held: Mapping[str, Any], key: str, where: str = "") -> str:
-        value = held.get(key) if isinstance(held, dict) else None
-        if not isinstance(value, str):
-            raise self.fail(f"{where}{key}", f"is {value!r}, not a text")
-        return value
-
-    def tasks(self, held: Mapping[str, Any], where: str) -> tuple[str, ...]:
-        names = held.get("tasks")
-        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-            raise self.fail(where, "is not a list of names")
-        twice = [name for name in names if names.count(name) > 1]
-        if twice:
-            raise self.fail(where, f"names {twice[0]!r} twice, so its rows cannot be told apart")
-        return tuple(names)
-
-    def each(self, section: str, make: Callable[[_Reader, str, str, Mapping[str, Any]], Kept]) -> dict[str, Kept]:
-        held = self.content.get(section) or {}
-        if not isinstance(held, dict):
-            raise self.fail(section, f"is {type(held).__name__}, not a mapping")
-        found = {}
-        for name, one in held.items():
-            where = f"{section}.{name}"
-            if not NAME.fullmatch(name):
-                raise self.fail(f"{section} {name[:60]!r}", "is not a name of letters, digits, - and _")
-            if not isinstance(one, dict):
-                raise self.fail(where, f"is {type(one).__name__}, not a mapping")
-            found[name] = make(self, name, where, one)
-        return found
-
-    def numbers(self, where: str, values: Any, shape: tuple[int, ...]) -> np.ndarray:
-        try:
-            array = np.array(values, dtype=float)  # null becomes NaN
-        except (TypeError, ValueError, OverflowError):
-            raise self.fail(where, "is not a table of numbers") from None
-        if array.shape != shape or 0 in shape:
-            raise self.fail(where, f"has shape {list(array.shape)}, expected {list(shape)}")
-        return np.where(np.isfinite(array), array, np.nan)
-
-
-def _single(reader: _Reader, name: str, where: str, held: Mapping[str, Any]) -> Single:
+def _single(reader: Reader, name: str, where: str, held: Mapping[str, Any]) -> Single:
     label, unit = (reader.word(held, key, f"{where}.") for key in ("label", "unit"))
     return Single(name, label, unit, reader.numbers(f"{where}.values", held.get("values"), reader.shape))
 
 
-def _matrix(reader: _Reader, name: str, where: str, held: Mapping[str, Any]) -> Matrix:
+def _matrix(reader: Reader, name: str, where: str, held: Mapping[str, Any]) -> Matrix:
     label, unit, kind = (reader.word(held, key, f"{where}.") for key in ("label", "unit", "kind"))
     if kind not in KINDS:
         raise reader.fail(f"{where}.kind", f"is {kind!r}, not {', '.join(KINDS)}")
@@ -238,7 +206,7 @@ def _matrix(reader: _Reader, name: str, where: str, held: Mapping[str, Any]) -> 
     return Matrix(name, label, unit, kind, values, (censored == 1) & ~np.isnan(values))
 
 
-def _curve(reader: _Reader, name: str, where: str, held: Mapping[str, Any]) -> Curve:
+def _curve(reader: Reader, name: str, where: str, held: Mapping[str, Any]) -> Curve:
     label, unit, x_label = (reader.word(held, key, f"{where}.") for key in ("label", "unit", "x_label"))
     given = reader.kept(f"{where}.x", lambda: np.array(held["x"], dtype=float))
     full = (*reader.shape, given.shape[-1] if given.ndim else 0)
@@ -248,7 +216,7 @@ def _curve(reader: _Reader, name: str, where: str, held: Mapping[str, Any]) -> C
     return Curve(name, label, unit, x_label, np.broadcast_to(x, full), values)
 
 
-def _paths(reader: _Reader, held: Any, seeds: int) -> Paths | None:
+def _paths(reader: Reader, held: Any, seeds: int) -> Paths | None:
     if held is None:
         return None
     if not isinstance(held, dict) or not isinstance(held.get("initializations"), dict):
@@ -267,52 +235,18 @@ def _paths(reader: _Reader, held: Any, seeds: int) -> Paths | None:
     return Paths(tasks, values)
 
 
-def _relations(reader: _Reader, held: Any, known: set[str]) -> list[Mapping[str, Any]]:
-    if not isinstance(held, list):
-        raise reader.fail("relations", f"is {type(held).__name__}, not a list")
-    for place, one in enumerate(held):
-        where = f"relations[{place}]"
-        for key in ("x", "y"):
-            if reader.word(one, key, f"{where}.") not in known:
-                raise reader.fail(f"{where}.{key}", f"is {one[key]!r}, which is neither a matrix nor a single here")
-        for part, keys in _RELATED.items():
-            section = one if part == "" else one.get(part) or {}
-            sound = isinstance(section, dict) and all(_related(key, section.get(key)) for key in keys)
-            targets = section.get("by_target") if sound and part == "within" else None
-            if not sound or not _by_target(targets, reader.shape[1]):
-                raise reader.fail(f"{where}.{part or 'mantel_p'}", "is not what a relation holds there")
-    return held
-
-
-_RELATION = {"x", "y", "tasks", "seeds", "pairs", "censored_pairs", "permutations", "resamples", "level", "mantel_p"}
-# Numbers, intervals [low, high] or nothing: what a page shows of a relation.
-_RELATED = {
-    "": ("mantel_p", "pairs", "censored_pairs"),
-    "pooled": ("spearman", "tasks", "seeds"),
-    "within": ("spearman", "count", "tasks", "seeds"),
-    "symmetric": ("spearman", "mantel_p", "tasks"),
-    "direction": ("agree", "pairs"),
-    "ceiling": ("pooled", "within"),
-}
-
-
-def _related(key: str, value: Any) -> bool:
-    if value is None or key not in ("tasks", "seeds"):
-        return value is None or _number(value)
-    return isinstance(value, list) and len(value) == 2 and all(map(_number, value))
-
-
-def _by_target(values: Any, tasks: int) -> bool:
-    if values is None:
-        return True
-    return isinstance(values, list) and len(values) == tasks and all(one is None or _number(one) for one in values)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and -1e300 < value < 1e300
-
-
-def _cure(path: Path | str) -> str:
-    folder = Path(path).parent
-    run = folder.parent if folder.name == FOLDER else folder
-    return f"Write it anew: leap measure {run}" if Path(path).name == FILE else "Restore it, or leave this run out."
+def _higher_order(reader: Reader, held: Any) -> HigherOrder | None:
+    if held is None:
+        return None
+    if not isinstance(held, dict):
+        raise reader.fail("higher_order", f"is {type(held).__name__}, not a mapping")
+    found = {
+        key: reader.numbers(f"higher_order.{key}", held.get(key), (*reader.shape, 2) if key == "pair" else reader.shape)
+        for key in ("single", "pair", "single_score", "pair_score")
+    }
+    for key in ("single", "pair"):
+        places = found[key]
+        if not np.isin(places, np.arange(reader.shape[1])).all():
+            raise reader.fail(f"higher_order.{key}", f"names sources that are not 0 to {reader.shape[1] - 1}")
+        found[key] = places.astype(int)
+    return HigherOrder(**found)

@@ -16,14 +16,17 @@ from leap.report.charts import (
     task_order,
     training_key,
 )
+from leap.report.choice_page import choice_section
 from leap.report.differences import flatten
-from leap.report.drawing import Style, inline_svg, write_file
+from leap.report.drawing import Style, write_file
 from leap.report.markup import figure, key, section, table, tag, text
 from leap.report.measure_page import measures_section
 from leap.report.pictures import summary_styles
 from leap.report.style import style_sheet
 from leap.report.summary import Summary, summarize
+from leap.report.svg import inline_svg
 from leap.report.text import INTERVAL_NOTE, NO_VALUE, answer, heading, interval_text, number, protocol, sureness
+from leap.report.transfer_page import transfer_section
 
 PERSONAL = (
     "command",
@@ -59,6 +62,7 @@ def report_page(summary: Summary) -> str:
         _table(summary, look),
         _curves(summary, look),
         _tasks(summary, look),
+        choice_section(summary.groups),
         *_measures(summary),
         _differences(summary),
         _reproduce(summary),
@@ -155,13 +159,14 @@ def _tasks(summary: Summary, look: Mapping[str, Style]) -> str:
 
 
 def _measures(summary: Summary) -> list[str]:
-    """What `leap measure` found, a section a run that it measured."""
+    """What `leap measure` found, two sections a run that it measured."""
     parts: list[str] = []
     for label, runs in summary.groups:
         for run in runs:
             if run.measures is not None:
-                title = label if len(runs) == 1 else f"{label}, seed {run.seed}"
-                parts.append(measures_section(run.measures, title, f"m{len(parts)}"))
+                title, number = label if len(runs) == 1 else f"{label}, seed {run.seed}", len(parts) // 2
+                parts.append(transfer_section(run.measures, title, f"t{number}"))
+                parts.append(measures_section(run.measures, title, f"m{number}"))
     return parts
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from leap.errors import RunError, UsageError
 from leap.report.evaluation import FILE, Evaluation, read_evaluation, read_json
-from leap.report.measures import FILE as MEASURES_FILE
-from leap.report.measures import FOLDER as MEASURES_FOLDER
 from leap.report.measures import Measures, read_measures
+from leap.report.reader import FILE as MEASURES_FILE
+from leap.report.reader import FOLDER as MEASURES_FOLDER
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,8 @@ section{margin-top:clamp(2.6rem,6vw,4.2rem)}
 .pair>*,.answer>*{min-width:0}
 figure{margin:0}
 figure svg{display:block;width:100%;height:auto;max-width:34rem;overflow:visible}
+figure svg *{stroke-linejoin:round;stroke-linecap:butt}
+figure svg text{font-family:var(--font)}
 figcaption{margin-top:.5rem;max-width:60ch}
 .legend{display:flex;flex-wrap:wrap;gap:.25rem 1.2rem;list-style:none;margin:.8rem 0 1rem;padding:0;font-size:.9rem}
 .key{display:inline-flex;align-items:center;gap:.5rem}
@@ -66,6 +68,14 @@ thead th.n{white-space:normal;min-width:7.5rem}
 td small,th small{color:var(--muted);font-weight:400;font-size:.86em}
 tr.best th,tr.best td{font-weight:650}
 .wide td{min-width:7rem}
+.dense th,.dense td{padding-right:1rem}
+.dense thead th.n{min-width:0;white-space:nowrap}
+.dense tbody th{min-width:9rem;max-width:15rem}
+.beside{margin:1.2rem 0}
+details{margin:.9rem 0;border-top:1px solid var(--grid);padding-top:.5rem}
+summary{cursor:pointer;color:var(--accent);font-size:.93rem}
+summary:focus-visible{outline:2px solid var(--accent);outline-offset:3px}
+details>.pair{margin-top:1.2rem}
 pre{margin:.4rem 0;padding:.8rem 1rem;background:var(--panel);border-radius:.4rem;overflow-x:auto;
   font:.84rem/1.6 var(--mono);overflow-wrap:normal}
 code{font:.9em var(--mono)}

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from leap.report.drawing import write_file
-from leap.report.measures import Matrix, Measures, Paths, setting
+from leap.report.findings import CORRELATED, TOPS, setting
+from leap.report.measures import HigherOrder, Matrix, Measures, Paths
+from leap.report.transfer import Table, source_tables, task_tables
+from leap.report.tree_pictures import Spanning, curricula, spanning
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what makes a spreadsheet compute a cell
 
@@ -23,7 +26,9 @@ def write_tables(measures: Measures, folder: Path) -> list[Path]:
         measures: What `parse_measures` gave.
         folder: Takes the files; it is made. `NAME.csv` is a matrix, mean over seeds, a row a target and a column a
             source; `NAME.seeds.csv` has a row a seed and pair, with what was cut off marked; `singles.csv`,
-            `paths.csv` and `curve-NAME.csv` have a row a seed and task (and point).
+            `paths.csv` and `curve-NAME.csv` have a row a seed and task (and point). `selection.csv` and
+            `predictions.csv` have a row a predictor and outcome, `NAME.spanning.csv` a row a link of a spanning tree,
+            `pairs.csv` a row a seed and target.
 
     Returns:
         The files.
@@ -45,7 +50,76 @@ def write_tables(measures: Measures, folder: Path) -> list[Path]:
             for t, task in enumerate(measures.tasks):
                 rows += [(seed, task, *point) for point in zip(curve.x[s, t], curve.values[s, t], strict=True)]
         found.append(_write(folder / f"curve-{curve.name}.csv", rows))
+    for name, table in (("selection", selection_rows(measures)), ("predictions", prediction_rows(measures))):
+        if len(table) > 1:
+            found.append(_write(folder / f"{name}.csv", table))
+    for held in filter(None, map(spanning, curricula(measures))):
+        found.append(_write(folder / f"{held.matrix.name}.spanning.csv", _links(held, measures.tasks)))
+    if measures.higher_order is not None:
+        found.append(_write(folder / "pairs.csv", _pairs(measures.higher_order, measures)))
     return found
+
+
+def selection_rows(measures: Measures) -> list[Sequence[Any]]:
+    """What predicts which source is best, under its header: a row an outcome and predictor, and one a ceiling."""
+    ends = [f"{name}{end}" for name in (*CORRELATED, *TOPS, "regret") for end in ("", "_low", "_high")]
+    chances = [f"{name}_chance" for name in TOPS]
+    rows: list[Sequence[Any]] = [("outcome", "predictor", "baseline", *ends, *chances, "targets", "mantel_p", "note")]
+    for table in source_tables(measures):
+        for row in table.rows:
+            cells = [cell for name in (*CORRELATED, *TOPS, "regret") for cell in _ended(row.found.get(name))]
+            tops = [row.found.get(name) or {} for name in TOPS]
+            rest = [*(top.get("chance") for top in tops), tops[0].get("targets"), row.p_value if row.found else None]
+            rows.append((table.y, row.name, int(row.baseline), *cells, *rest, row.why))
+        if table.ceiling:
+            rows.append(_ceiling((table.y, "ceiling", 0), table, (*CORRELATED, *TOPS, "regret"), 5))
+    return rows
+
+
+def prediction_rows(measures: Measures) -> list[Sequence[Any]]:
+    """What predicts how held-out tasks end, under its header: a row an initialization, outcome and predictor."""
+    ends = [f"{name}{end}" for name in CORRELATED for end in ("", "_low", "_high")]
+    rows: list[Sequence[Any]] = [
+        ("initialization", "outcome", "predictor", "baseline", *ends, "p_value", "tasks", "note")
+    ]
+    for table in task_tables(measures):
+        for row in table.rows:
+            cells = [cell for name in CORRELATED for cell in _ended(row.found.get(name))]
+            rest = (row.p_value, row.found.get("tasks"), row.why)
+            rows.append((table.initialization, table.y, row.name, int(row.baseline), *cells, *rest))
+        if table.ceiling:
+            rows.append(_ceiling((table.initialization, table.y, "ceiling", 0), table, CORRELATED, 3))
+    return rows
+
+
+def _ended(found: Mapping[str, Any] | None) -> list[float | None]:
+    """A figure and its interval."""
+    held = found or {}
+    value = next((held[key] for key in ("mean", "value", "rate") if key in held), None)
+    return [value, *(held.get("interval") or (None, None))]
+
+
+def _ceiling(names: Sequence[Any], table: Table, figures: Sequence[str], empty: int) -> Sequence[Any]:
+    cells = [cell for name in figures for cell in (table.ceiling.get(name), None, None)]
+    return (*names, *cells, *[None] * empty)
+
+
+def _links(held: Spanning, tasks: Sequence[str]) -> list[Sequence[Any]]:
+    rows: list[Sequence[Any]] = [("one", "other", held.matrix.name, "share_of_seeds")]
+    for place, edge in enumerate(held.tree):
+        share = None if held.shares is None else held.shares[place]
+        rows.append((tasks[edge.i], tasks[edge.j], held.value(edge), share))
+    return rows
+
+
+def _pairs(held: HigherOrder, measures: Measures) -> list[Sequence[Any]]:
+    rows: list[Sequence[Any]] = [("seed", "target", "source", "source_score", "first", "second", "pair_score")]
+    for s, seed in enumerate(measures.seeds):
+        for t, target in enumerate(measures.tasks):
+            single, first, second = (measures.tasks[place] for place in (held.single[s, t], *held.pair[s, t]))
+            scores = held.single_score[s, t], held.pair_score[s, t]
+            rows.append((seed, target, single, scores[0], first, second, scores[1]))
+    return rows
 
 
 def measure_means(measures: Measures) -> dict[str, float]:
@@ -116,6 +190,8 @@ def _write(path: Path, rows: Iterable[Sequence[Any]]) -> Path:
 
 def _cell(value: Any) -> str:
     """A number in full, nothing where it is missing, and a name that no spreadsheet takes for a formula."""
+    if value is None:
+        return ""
     if isinstance(value, float):  # numpy's float64 too
         return "" if np.isnan(value) else repr(float(value))
     text = str(value)
