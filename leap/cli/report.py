@@ -10,7 +10,10 @@ from leap.errors import UsageError
 
 OPTIONS = [Option("--out", "path", "The page to write; by default report.html.", "FILE")]
 USAGE = "leap report RUN_FOLDER_OR_COMPARISON ... [--out report.html]"
-ABOUT = "Put evaluated runs on one page: table with intervals, curves, differences, how to reproduce. Seeds are pooled."
+ABOUT = (
+    "Put evaluated or measured runs on one page: table with intervals, curves, what was measured, differences, how to "
+    "reproduce. Seeds are pooled."
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -22,11 +25,12 @@ def main(argv: Sequence[str]) -> int:
     if not given.files:
         raise UsageError(f"name at least one run folder: {USAGE}")
 
-    from leap.report import comparison_text, summarize, write_report
+    from leap.report import comparison_text, measured_text, only_measured, read_runs, summarize, write_report
 
     folders = [run for folder in given.files for run in runs_in(Path(folder))]
     page = write_report(folders, given.options["out"] or Path("report.html"))
-    print(comparison_text(summarize(folders)))
+    runs = read_runs(folders)
+    print(measured_text(runs) if only_measured(runs) else comparison_text(summarize(folders)))
     print(f"report  {page}")
     return 0
 

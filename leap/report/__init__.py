@@ -2,7 +2,17 @@
 
 from leap.report.measures import write_measures
 from leap.report.page import write_report
+from leap.report.runs import only_measured, read_runs
 from leap.report.summary import Summary, summarize
-from leap.report.text import comparison_text
+from leap.report.text import comparison_text, measured_text
 
-__all__ = ["Summary", "comparison_text", "summarize", "write_measures", "write_report"]
+__all__ = [
+    "Summary",
+    "comparison_text",
+    "measured_text",
+    "only_measured",
+    "read_runs",
+    "summarize",
+    "write_measures",
+    "write_report",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -17,17 +17,19 @@ from leap.report.charts import (
     training_key,
 )
 from leap.report.choice_page import choice_section
-from leap.report.differences import flatten
+from leap.report.differences import differing_fields, flatten, group_labels, group_runs
 from leap.report.drawing import Style, write_file
 from leap.report.markup import figure, key, section, table, tag, text
 from leap.report.measure_page import measures_section
 from leap.report.pictures import summary_styles
+from leap.report.runs import Run, only_measured, read_runs
 from leap.report.style import style_sheet
 from leap.report.summary import Summary, summarize
 from leap.report.svg import inline_svg
 from leap.report.text import INTERVAL_NOTE, NO_VALUE, answer, heading, interval_text, number, protocol, sureness
 from leap.report.transfer_page import transfer_section
 
+Groups = Sequence[tuple[str, tuple[Run, ...]]]
 PERSONAL = (
     "command",
     "command_line",
@@ -39,7 +41,7 @@ WIDTH = 4.6  # inches of a picture; at a phone's width its 9-point text is still
 
 
 def write_report(run_folders: Iterable[Path | str], out: Path) -> Path:
-    """Write the report page of these runs.
+    """Write the report page of these runs; of runs that were measured and never evaluated, the page of their measures.
 
     Args:
         run_folders: As `summarize` takes them.
@@ -51,7 +53,9 @@ def write_report(run_folders: Iterable[Path | str], out: Path) -> Path:
     Raises:
         UsageError, RunError: as `summarize`, or where the page cannot be written.
     """
-    return write_file(Path(out), report_page(summarize(run_folders)).encode())
+    runs = read_runs(run_folders)
+    alone = only_measured(runs)
+    return write_file(Path(out), (measured_page(runs) if alone else report_page(summarize(run_folders))).encode())
 
 
 def report_page(summary: Summary) -> str:
@@ -63,11 +67,25 @@ def report_page(summary: Summary) -> str:
         _curves(summary, look),
         _tasks(summary, look),
         choice_section(summary.groups),
-        *_measures(summary),
-        _differences(summary),
-        _reproduce(summary),
-        _conditions(summary),
+        *_rest(summary.groups, summary.differences),
     ]
+    return _document(answer(summary), parts)
+
+
+def measured_page(runs: Sequence[Run]) -> str:
+    """What was measured of these runs as one HTML document, without a comparison."""
+    found = group_runs(runs)
+    groups = [(label, tuple(group)) for label, group in zip(group_labels(found), found, strict=True)]
+    title = f"Measured: {', '.join(run.folder.name for run in runs)}"
+    head = [tag("p", "Not evaluated: leap evaluate RUN adds the comparison.", class_="eyebrow"), tag("h1", text(title))]
+    return _document(title, [*head, *_rest(groups, differing_fields([group[0].config for group in found]))])
+
+
+def _rest(groups: Groups, differences: Mapping[str, Sequence[str]]) -> list[str]:
+    return [*_measures(groups), _differences(groups, differences), _reproduce(groups), _conditions(groups)]
+
+
+def _document(title: str, parts: Sequence[str]) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
@@ -75,7 +93,7 @@ def report_page(summary: Summary) -> str:
         '<meta http-equiv="Content-Security-Policy" '
         "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">"
         '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">'
-        f"<title>{text(answer(summary))}</title>\n<style>{style_sheet()}</style></head>\n"
+        f"<title>{text(title)}</title>\n<style>{style_sheet()}</style></head>\n"
         f"<body><main>{''.join(parts)}</main></body></html>\n"
     )
 
@@ -158,10 +176,10 @@ def _tasks(summary: Summary, look: Mapping[str, Style]) -> str:
     return section("Task by task", tag("div", left, table(head, rows, "Task by task"), class_=layout), class_="long")
 
 
-def _measures(summary: Summary) -> list[str]:
+def _measures(groups: Groups) -> list[str]:
     """What `leap measure` found, two sections a run that it measured."""
     parts: list[str] = []
-    for label, runs in summary.groups:
+    for label, runs in groups:
         for run in runs:
             if run.measures is not None:
                 title, number = label if len(runs) == 1 else f"{label}, seed {run.seed}", len(parts) // 2
@@ -170,33 +188,34 @@ def _measures(summary: Summary) -> list[str]:
     return parts
 
 
-def _differences(summary: Summary) -> str:
-    labels = [label for label, _ in summary.groups]
-    if not summary.differences:
+def _differences(groups: Groups, differences: Mapping[str, Sequence[str]]) -> str:
+    labels = [label for label, _ in groups]
+    if not differences:
         return section("Configuration", tag("p", "All runs share one configuration; they differ in the seed only."))
-    rows = [
-        [text(name), *(text(value) or "absent" for value in values)] for name, values in summary.differences.items()
-    ]
+    rows = [[text(name), *(text(value) or "absent" for value in values)] for name, values in differences.items()]
     head = ["field", *(text(label) for label in labels)]
     note = tag("p", "Only fields that differ; absent: this configuration has no such field.", class_="note")
     return section("Configuration differences", table(head, rows, "Configuration differences", numeric=False), note)
 
 
-def _reproduce(summary: Summary) -> str:
+def _reproduce(groups: Groups) -> str:
     parts = []
-    for label, runs in summary.groups:
+    for label, runs in groups:
         lines: dict[str, None] = {}  # `leap compare` starts many runs, and is shown once
         for run in runs:
             lines[run.command or f"# {run.folder}: its command line was not recorded"] = None
-            lines[f"leap evaluate {quote(str(run.folder))}"] = None
+            if run.evaluation is not None:
+                lines[f"leap evaluate {quote(str(run.folder))}"] = None
+            if run.measures is not None:
+                lines[f"leap measure {quote(str(run.folder))}"] = None
         parts.append(tag("h3", text(label)) + tag("pre", text("\n".join(lines)), tabindex="0"))
     return section("How to reproduce each row", *parts, class_="long")
 
 
-def _conditions(summary: Summary) -> str:
+def _conditions(groups: Groups) -> str:
     """Versions, hardware and whatever else the runs recorded, once where they agree."""
     found: dict[str, dict[str, None]] = {}
-    for _, runs in summary.groups:
+    for _, runs in groups:
         for run in runs:
             for name, value in flatten(run.provenance).items():
                 if name.split(".")[0] not in PERSONAL:

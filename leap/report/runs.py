@@ -61,6 +61,11 @@ def read_runs(folders: Iterable[Path | str]) -> list[Run]:
     return [read_run(folder) for folder in unique.values()]
 
 
+def only_measured(runs: Sequence[Run]) -> bool:
+    """Whether there is something to show of these runs, and nothing to compare them by."""
+    return all(run.evaluation is None for run in runs) and any(run.measures is not None for run in runs)
+
+
 def read_run(folder: Path) -> Run:
     """Read one run folder; raises as `read_runs`."""
     if not (folder / "config.yaml").is_file():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from leap.metrics.statistics import Interval
+from leap.report.runs import Run
 from leap.report.summary import Measure, Row, Summary, Verdict
 
 NO_VALUE = "diverged"
@@ -85,6 +88,18 @@ def sureness(verdict: Verdict, measure: Measure) -> tuple[str, str]:
 def diverged(row: Row, measure: Measure) -> bool:
     """Whether a walk behind this cell diverged."""
     return row.interval(measure.key) is None
+
+
+def measured_text(runs: Sequence[Run]) -> str:
+    """What there is of runs that were measured and not evaluated, a line a run."""
+    lines = []
+    for run in runs:
+        held = run.measures
+        what = (
+            "nothing yet" if held is None else f"{_count(len(held.tasks), 'task')}, {_count(len(held.seeds), 'seed')}"
+        )
+        lines.append(f"{run.folder}: measured {what}; not evaluated (leap evaluate {run.folder})")
+    return "\n".join(lines) + "\n"
 
 
 def comparison_text(summary: Summary) -> str:
