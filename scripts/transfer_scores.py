@@ -12,13 +12,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from leap.metrics.graph import edge_stability
+from leap.metrics.statistics import mean_interval
+from leap.report.choice import choice_tables
+from leap.report.differences import group_labels, group_runs
+from leap.report.runs import read_runs
 
 BESIDE = ("spearman", "kendall", "weighted_tau")
 
@@ -33,7 +37,7 @@ def table(document: Mapping[str, Any], outcome: str) -> list[str]:
     for one in rows:
         held = one["selection"]
         figures = ", ".join(with_interval(held[name]["mean"], held[name]["interval"]) for name in BESIDE)
-        tops = ", ".join(f"{held[top]['hits']:g} of {held[top]['targets']}" for top in ("top1", "top3"))
+        tops = ", ".join(f"{held[top]['hits']:.3g} of {held[top]['targets']}" for top in ("top1", "top3"))
         regret = with_interval(held["regret"]["mean"], held["regret"]["interval"])
         lines.append(f"{one['x']:22} {figures}; {tops}, {regret}; {one['mantel_p']:.4f}")
         by = ", ".join(
@@ -87,6 +91,44 @@ def foretold(document: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def over_runs(documents: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Of several runs: Spearman's correlation by learner, as mean over its runs with Student's interval."""
+    found: dict[tuple[str, str, str], list[float]] = {}
+    for document in documents:
+        for one in document["predictions"]:
+            if one["initialization"] == document["learner"]:
+                key = (document["learner"], one["y"], one["x"])
+                found.setdefault(key, []).append(one["spearman"]["value"])
+    lines = ["Spearman over held-out tasks, mean over runs [95% t-interval] (each)"]
+    for (learner, y, x), values in found.items():
+        held = mean_interval(values)
+        ends = None if held.low is None or held.high is None else [held.low, held.high]
+        each = ", ".join(map(figure, values))
+        lines.append(f"{learner:8} {y:16} {x:22} {with_interval(held.mean, ends)} ({each})")
+    return lines
+
+
+def chosen(folders: Sequence[Path]) -> list[str]:
+    """Candidates are the runs' initializations: which score would have chosen the best for each held-out task."""
+    runs = read_runs(folders)
+    found = group_runs(runs)
+    lines = []
+    for held in choice_tables([(label, group) for label, group in zip(group_labels(found), found, strict=True)]):
+        lines.append(f"which initialization, by {held.label}: Spearman, tau-b, weighted tau; top 1, regret")
+        for row in held.rows:
+            if row.found:
+                figures = ", ".join(with_interval(row.figure(name), row.ends(name)) for name in BESIDE)
+                top, regret = row.found["top1"], row.found["regret"]
+                lines.append(
+                    f"{row.name:22} {figures}; {top['hits']:.3g} of {top['targets']} (by lot {top['chance']:.0%}), "
+                    f"{with_interval(regret['mean'], regret['interval'])}"
+                )
+        lines.append(
+            f"{'another seed':22} " + ", ".join(f"{key} {figure(value)}" for key, value in held.ceiling.items())
+        )
+    return lines
+
+
 def figure(value: float | None) -> str:
     """Two digits, or a dash."""
     return "-" if value is None else f"{value:.2f}"
@@ -103,12 +145,14 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path, help="run folders with measures/measures.json")
     parser.add_argument("--outcome", default="tuned_error", help="outcome of fine-tuning (tuned_error, epochs, ...)")
     arguments = parser.parse_args()
-    for run in arguments.runs:
-        document = json.loads((run / "measures" / "measures.json").read_text())
+    documents = [json.loads((run / "measures" / "measures.json").read_text()) for run in arguments.runs]
+    for run, document in zip(arguments.runs, documents, strict=True):
         print(f"{run.name}: {len(document['tasks'])} tasks, {len(document['seeds'])} seeds")
         if arguments.outcome in document["matrices"]:
             print(*table(document, arguments.outcome), *trees(document), *pairs(document), sep="\n")
         print(*foretold(document), sep="\n")
+    if len(documents) > 1:
+        print(*over_runs(documents), *chosen(arguments.runs), sep="\n")
 
 
 if __name__ == "__main__":

@@ -93,6 +93,23 @@ def test_a_random_initialization_that_runs_share_is_one_candidate(tmp_path: Path
     assert labels(tmp_path / "other", _changed(other)) == ["leap", "random, seed 0", "reptile", "random, seed 0"]
 
 
+def test_seeds_that_hold_out_other_tasks_are_targets_of_their_own(tmp_path: Path) -> None:
+    folders = []
+    for seed in (0, 1):
+        for content in deepcopy(_documents()):
+            content["paths"]["tasks"] = [f"of seed {seed}: {task}" for task in content["paths"]["tasks"]]
+            folders.append(write_run(tmp_path, content["learner"], seed))
+            (folders[-1] / "measures").mkdir()
+            (folders[-1] / "measures" / "measures.json").write_text(json.dumps(content))
+    groups = summarize(folders).groups
+    assert [one.label for one in candidates(groups)] == ["leap", "random", "reptile"]
+    row = next(row for row in choice_tables(groups)[0].rows if row.name == "probe")
+    twice = [np.concatenate([_held(key)] * 2, axis=1) for key in ("probe", "test_error")]
+    how: dict[str, Any] = {"kind": "similarity", "generator": generator(0, "choice", "probe", "test_error")}
+    assert row.found == selection(*twice, same_tasks=False, **how)
+    assert row.found["targets"] == 32 and row.found["candidates"] == 3
+
+
 @pytest.mark.parametrize(
     ("change", "targets", "count"),
     [

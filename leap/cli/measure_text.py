@@ -87,7 +87,7 @@ def _selected(relations: Sequence[Mapping[str, Any]]) -> list[str]:
         rows.append([
             one["x"], _figure(held["spearman"]["mean"]), _interval(held["spearman"]["interval"]),
             _figure(held["kendall"]["mean"]), _figure(held["weighted_tau"]["mean"]),
-            *(f"{held[top]['hits']:g} of {held[top]['targets']}" for top in ("top1", "top3")),
+            *(f"{held[top]['hits']:.3g} of {held[top]['targets']}" for top in ("top1", "top3")),
             _figure(one["mantel_p"], 4),
         ])  # fmt: skip
     ceiling = found[0]["selection"]["ceiling"]
