@@ -6,7 +6,7 @@ have as many as each other. Images live on the device as bytes for the whole run
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +24,9 @@ from tasks.image_sources import superset
 from tasks.models import Encoder, headless, initialize
 
 Normalization = Literal["own", "shared"]
+Part = Literal["train", "test"]
+Choice = Callable[[ImageSet, Part, int, int], np.ndarray]
+"""Which images of a set a task has: set, part, how many, seed -> rows [size]."""
 SPLITS = ("train", "validation", "test")
 _CHUNK = 500  # test images a forward pass
 
@@ -46,6 +49,8 @@ class ImageSets:
         widths: Channels of the network's convolutions.
         normalization: By the statistics of each task's own training images, or by those of all tasks together. Shared,
             an inverted set stays inverted, and tasks differ by all that tells them apart.
+        choice: Which images a task has; by default as said above. With `in_order`, sets of the same pictures are
+            tasks on the same images.
         device: Where images and batches live.
 
     Raises:
@@ -63,6 +68,7 @@ class ImageSets:
         batch_size: int = 50,
         widths: tuple[int, ...] = (16, 32, 64),
         normalization: Normalization = "own",
+        choice: Choice | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         if len({found.images.shape[1:3] for found in sets}) != 1:
@@ -72,8 +78,9 @@ class ImageSets:
         self.class_names = tuple(found.class_names for found in sets)
         self.seed, self.batch_size = seed, batch_size
         self._ids = _split(self.names, held_out)
-        train = [_choose(found, "train", train_size, seed) for found in sets]
-        test = [_choose(found, "test", test_size, seed) for found in sets]
+        choose = class_balanced if choice is None else choice
+        train = [_chosen(found, "train", choose, train_size, seed) for found in sets]
+        test = [_chosen(found, "test", choose, test_size, seed) for found in sets]
         self.train_images, self.train_labels = (torch.stack(part).to(device) for part in zip(*train, strict=True))
         self.test_images, self.test_labels = (torch.stack(part).to(device) for part in zip(*test, strict=True))
         self.counts = torch.tensor([len(names) for names in self.class_names], device=device)  # [A] classes
@@ -114,7 +121,7 @@ class ImageSets:
         return found
 
     def dataset(self, task: int) -> TaskData:
-        """A task's images as the loss sees them, and labels; the first rows, however many, are balanced."""
+        """A task's images as the loss sees them, and labels; the first rows, however many, are balanced by default."""
         row = torch.tensor([task], device=self.train_images.device)
         return TaskData(
             self.names[task],
@@ -242,11 +249,32 @@ def balanced(labels: np.ndarray, classes: Sequence[str], size: int, seed: int, *
     return rows[rows >= 0][:size]
 
 
-def _choose(found: ImageSet, part: Literal["train", "test"], size: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Images uint8 [size, 3, H, W] and labels [size] of one part of a data set."""
+def class_balanced(found: ImageSet, part: Part, size: int, seed: int) -> np.ndarray:
+    """Rows [size] of a set: as many of each class, the same ones for all tasks of one data set.
+
+    Raises:
+        ValueError: as `balanced`.
+    """
     rows = np.flatnonzero(found.split == (part == "train"))
+    return rows[balanced(found.labels[rows], found.class_names, size, seed, part, superset(found.name))]
+
+
+def in_order(found: ImageSet, part: Part, size: int, seed: int) -> np.ndarray:
+    """The first rows [size] of a part of a set, which whoever made the set has drawn already.
+
+    Raises:
+        ValueError: the part is smaller.
+    """
+    rows = np.flatnonzero(found.split == (part == "train"))
+    if size > len(rows):
+        raise ValueError(f"{len(rows)} images are there")
+    return rows[:size]
+
+
+def _chosen(found: ImageSet, part: Part, choose: Choice, size: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Images uint8 [size, 3, H, W] and labels [size] of one part of a data set."""
     try:
-        kept = rows[balanced(found.labels[rows], found.class_names, size, seed, part, superset(found.name))]
+        kept = choose(found, part, size, seed)
     except ValueError as error:
         raise UsageError(
             f"{found.name} has too few images for {part}ing on {size}: {error}; lower tasks.{part}_size"

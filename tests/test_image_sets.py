@@ -16,7 +16,7 @@ from leap.randomness import generator
 from leap.testing import check_tasks
 from leap.walk import walk
 from tasks import image_sets
-from tasks.image_sets import ImageSets, balanced
+from tasks.image_sets import ImageSets, balanced, in_order
 from tasks.models import Encoder, initialize
 
 # Masks
@@ -137,6 +137,25 @@ def test_tasks_of_one_data_set_show_the_same_images_of_a_class(monkeypatch):
     assert family.counts.tolist() == [3, 2]
     whole = {i.numpy().tobytes() for i, y in zip(family.train_images[0], family.train_labels[0], strict=True) if y > 0}
     assert whole < {image.numpy().tobytes() for image in family.train_images[1]}
+
+
+def test_a_choice_of_images_can_be_given():
+    sets = random_sets()
+    sizes = {"train_size": 11, "test_size": 5, "widths": (3, 4), "seed": 0}
+    family = ImageSets(sets, choice=in_order, **sizes)
+    for part, images, labels in (
+        (True, family.train_images, family.train_labels),
+        (False, family.test_images, family.test_labels),
+    ):
+        for task, found in enumerate(sets):
+            rows = np.flatnonzero(found.split == part)[: images.shape[1]]
+            shown = np.broadcast_to(found.images[rows].transpose(0, 3, 1, 2), images.shape[1:])
+            assert np.array_equal(images[task].numpy(), shown) and labels[task].tolist() == found.labels[rows].tolist()
+    asked = []
+    ImageSets(sets, choice=lambda found, *given: asked.append((found.name, *given)) or in_order(found, *given), **sizes)
+    assert asked == [(f"set-{i}", part, size, 0) for part, size in (("train", 11), ("test", 5)) for i in range(4)]
+    with pytest.raises(UsageError, match=r"set-2 .* testing on 7: 6 images are there; lower tasks.test_size"):
+        ImageSets(sets, choice=in_order, **(sizes | {"test_size": 7}))
 
 
 def test_an_epoch_shows_every_training_image_once():

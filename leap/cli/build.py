@@ -54,6 +54,8 @@ def family(settings: s.Settings, on: str) -> Family:
         return _custom(tasks, seed, on)
     if isinstance(tasks, s.ImageSets):
         return _image_sets(tasks, settings, on)
+    if isinstance(tasks, s.DigitTasks):
+        return _digit_tasks(tasks, settings, on)
     return _alphabets(tasks, settings, on)
 
 
@@ -83,6 +85,16 @@ def _image_sets(tasks: s.ImageSets, settings: s.Settings, on: str) -> Family:
     return ImageSets(
         sets, held_out=tasks.held_out, seed=settings.seed, train_size=tasks.train_size, test_size=tasks.test_size,
         batch_size=tasks.batch_size, widths=settings.model.widths, normalization=tasks.normalization, device=on,
+    )  # fmt: skip
+
+
+def _digit_tasks(tasks: s.DigitTasks, settings: s.Settings, on: str) -> Family:
+    from tasks.digit_tasks import digit_tasks
+
+    return digit_tasks(
+        tasks.names, Path(tasks.folder).expanduser() if tasks.folder else None, held_out=tasks.held_out,
+        seed=settings.seed, train_size=tasks.train_size, test_size=tasks.test_size, batch_size=tasks.batch_size,
+        widths=settings.model.widths, device=on,
     )  # fmt: skip
 
 

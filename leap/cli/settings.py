@@ -21,13 +21,14 @@ from leap.cli.learner_settings import (
     Sgd,
 )
 from leap.cli.measure_settings import Measure
-from leap.cli.task_settings import Custom, Glyphs, ImageSets, Model, Omniglot, Quadratic, Sinusoid
+from leap.cli.task_settings import Custom, DigitTasks, Glyphs, ImageSets, Model, Omniglot, Quadratic, Sinusoid
 
 __all__ = [
     "Adam",
     "Anil",
     "Compare",
     "Custom",
+    "DigitTasks",
     "Evaluate",
     "Finetune",
     "Fomaml",
@@ -114,9 +115,9 @@ class Compare:
 class Settings:
     """All settings of a run."""
 
-    tasks: Annotated[Omniglot | Glyphs | ImageSets | Sinusoid | Quadratic | Custom, Field(discriminator="name")] = (
-        field(default_factory=Glyphs)
-    )
+    tasks: Annotated[
+        Omniglot | Glyphs | ImageSets | DigitTasks | Sinusoid | Quadratic | Custom, Field(discriminator="name")
+    ] = field(default_factory=Glyphs)
     """Where tasks come from."""
     model: Model = field(default_factory=Model)
     """The network."""

@@ -23,6 +23,21 @@ ImageSetName = Literal[
     "usps",
     "gtsrb",
 ]
+DigitTaskName = Literal[
+    "digit",
+    "parity",
+    "at_least_five",
+    "loops",
+    "prime",
+    "thirds",
+    "rotation",
+    "turned_over",
+    "lying",
+    "inverted",
+    "digit_and_lying",
+    "digit_and_rotation",
+    "digit_and_inverted",
+]
 
 
 @dataclass(frozen=True)
@@ -89,16 +104,12 @@ class Glyphs(AlphabetTasks):
 
 
 @dataclass(frozen=True)
-class ImageSets:
-    """Vision data sets: MNIST and its kin, CIFAR and its halves; a data set is a task."""
+class ImageTasks:
+    """Fields that families of labelled pictures share."""
 
-    name: Literal["image_sets"] = "image_sets"
-    """The family."""
-    names: tuple[ImageSetName, ...] = (
-        "mnist", "fashion", "ifashion", "kmnist", "notmnist", "cifar10", "cifar100", "natural", "artificial",
-    )  # fmt: skip
+    names: tuple[str, ...] = ()
     """The tasks, one head each."""
-    held_out: Literal["all"] | tuple[ImageSetName, ...] = "all"
+    held_out: Literal["all"] | tuple[str, ...] = "all"
     """Tasks of the final evaluation, which pretraining does not see; `all`: it sees all of them, and so nothing that is
     measured on them is about unseen tasks."""
     train_size: Annotated[int, Field(ge=2)] = 1500
@@ -107,8 +118,6 @@ class ImageSets:
     """Test images of each task, balanced over its classes."""
     batch_size: Count = 50
     """Images an inner step."""
-    normalization: Literal["own", "shared"] = "own"
-    """By the statistics of each task's own images, or by those of all tasks together, which keeps their differences."""
     folder: str | None = None
     """Folder that holds a folder for each data set; by default LEAP_DATA, else where `leap fetch` puts data."""
 
@@ -131,6 +140,41 @@ class ImageSets:
                 "hold out some and leave some to pretraining, or write all"
             )
         return found
+
+
+@dataclass(frozen=True)
+class ImageSets(ImageTasks):
+    """Vision data sets: MNIST and its kin, CIFAR and its halves; a data set is a task."""
+
+    name: Literal["image_sets"] = "image_sets"
+    """The family."""
+    names: tuple[ImageSetName, ...] = (
+        "mnist", "fashion", "ifashion", "kmnist", "notmnist", "cifar10", "cifar100", "natural", "artificial",
+    )  # fmt: skip
+    """The tasks, one head each."""
+    held_out: Literal["all"] | tuple[ImageSetName, ...] = "all"
+    """Tasks of the final evaluation, which pretraining does not see; `all`: it sees all of them, and so nothing that is
+    measured on them is about unseen tasks."""
+    normalization: Literal["own", "shared"] = "own"
+    """By the statistics of each task's own images, or by those of all tasks together, which keeps their differences."""
+
+
+@dataclass(frozen=True)
+class DigitTasks(ImageTasks):
+    """Many tasks on the same images: MNIST's digits turned and inverted, told apart by what they are and how shown."""
+
+    name: Literal["digit_tasks"] = "digit_tasks"
+    """The family."""
+    names: tuple[DigitTaskName, ...] = (
+        "digit", "parity", "at_least_five", "loops", "thirds", "rotation", "turned_over", "digit_and_rotation",
+    )  # fmt: skip
+    """The tasks, one head each."""
+    held_out: Literal["all"] | tuple[DigitTaskName, ...] = "all"
+    """Tasks of the final evaluation, which pretraining does not see (it does see their images); `all`: it sees all."""
+    train_size: Annotated[int, Field(ge=2)] = 800
+    """Training images, the same for every task, balanced over digits and the eight ways to show one."""
+    test_size: Count = 800
+    """Test images, likewise."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +234,6 @@ class Model:
     norm: Literal["batch", "group", "none"] = "batch"
     """Normalization of the blocks; `batch` uses the batch's own statistics."""
     widths: Annotated[tuple[Count, ...], Field(min_length=1, max_length=4)] = (16, 32, 64)
-    """Channels of the convolutions of stride 2 (image sets)."""
+    """Channels of the convolutions of stride 2 (image sets, digit tasks)."""
     hidden: tuple[Count, ...] = (40, 40)
     """Widths of the hidden layers (sinusoid)."""
