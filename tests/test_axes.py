@@ -25,7 +25,7 @@ def close(a, b, tolerance=1e-12):
     torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
 
 
-@pytest.fixture(params=[(2**22, 2**18, 128), (40, 16, 3), (1, 1, 1)], ids=["whole", "blocks", "single rows"])
+@pytest.fixture(params=[(2**24, 2**20, 128), (40, 16, 3), (1, 1, 1)], ids=["whole", "blocks", "single rows"])
 def blocks(request, monkeypatch):
     for name, value in zip(("BLOCK", "PIECE", "PANEL"), request.param, strict=True):
         monkeypatch.setattr(module, name, value)
@@ -58,6 +58,32 @@ def test_a_triangle_keeps_what_a_gram_matrix_loses():
     torch.testing.assert_close(found.values, s, rtol=0, atol=20 * EPS)
     gram = torch.linalg.eigvalsh(z.T @ z).flip(0).clamp_min(0).sqrt()
     assert (gram - s).abs().max() > 1e-9
+
+
+@pytest.mark.usefixtures("blocks")
+@pytest.mark.parametrize("centre", [True, False], ids=["centred", "as they are"])
+@pytest.mark.parametrize(("m", "k"), [(50, 7), (12, 12), (13, 12), (9, 20)])
+def test_the_span_alone_is_the_same_space(m, k, centre):
+    """Squared lengths in the space and outside it agree, and the rank; there are values where it is not certain."""
+    z, targets = draw(m, k) + 3, draw(m, 4, seed=1)
+    found, full = axes(z, targets, centre=centre, span=True), axes(z, targets, centre=centre)
+    assert found.rank == full.rank == min(k, m - 1 if centre else m)
+    close(found.coordinates[: found.rank].square().sum(0), full.coordinates[: full.rank].square().sum(0))
+    close(found.residuals, full.residuals)
+    close(found.concentration, full.concentration)
+    assert (len(found.values) == 0) == (found.rank == k)
+
+
+@pytest.mark.parametrize("least", [0.0, 1e-17, 1e-14, 1e-13, 3e-12, 1e-8])
+def test_the_span_is_that_of_what_singular_values_say(least):
+    """200 columns, one of them up to round-off a sum of others: wherever it begins to count, both ways agree."""
+    z = draw(400, 200)
+    z[:, 7] = z[:, :5].sum(1) + least * draw(400, seed=4)
+    found, full = (axes(z, draw(400, 3, seed=1), centre=True, span=span) for span in (True, False))
+    assert found.rank == full.rank == 199 + (full.values[-1] > 400 * EPS * full.values[0])
+    close(found.residuals, full.residuals, 1e-6 if least < 1e-8 else 1e-9)
+    if least == 1e-8:
+        assert len(found.values) == 0 and found.rank == 200
 
 
 def test_labels_that_lie_in_the_span_leave_no_residual():

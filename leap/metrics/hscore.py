@@ -76,7 +76,7 @@ def h_score(features: Any, labels: Any, *, shrinkage: Shrinkage = None) -> Tenso
     score divides one of them by n - 1. The trace is that of a matrix product, where public code has one of an
     elementwise product.
     """
-    given = _Parts.of(features, labels)
+    given = _Parts.of(features, labels, span=shrinkage is None)
     return given.unshrunk() if shrinkage is None else given.score(given.amount(shrinkage))
 
 
@@ -108,9 +108,10 @@ def h_score_report(features: Any, labels: Any, *, shrinkage: Shrinkage = None) -
     Reference: as `h_score`. The adjusted score and the null of a shrunk one are ours: H grows with every column,
     random ones too, so features of different rank can be compared by the adjusted score alone.
     """
-    given = _Parts.of(features, labels)
-    wanted = "ledoit-wolf" if shrinkage is None and given.scarce else shrinkage
-    a = given.amount(wanted)
+    given = _Parts.of(features, labels, span=shrinkage is None)
+    if shrinkage is None and given.scarce:
+        given, shrinkage = _Parts.of(features, labels), "ledoit-wolf"
+    a = given.amount(shrinkage)
     score, null, maximum = given.score(a), given.null(a), given.maximum(a)
     room = maximum - null
     adjusted = torch.where(room > 1e-12 * maximum, (score - null) / room, torch.zeros_like(room))
@@ -148,7 +149,7 @@ def transferability(features: Any, labels: Any, *, optimum: Any = None) -> Tenso
     Reference: Bao et al. 2019, https://arxiv.org/abs/2212.10082. Released code takes as denominator the score of a
     network finetuned on the target, and drops the pairs that exceed it.
     """
-    given = _Parts.of(features, labels)
+    given = _Parts.of(features, labels, span=True)
     most = given.classes - 1
     best = float(most if optimum is None else optimum)
     if not 0 < best <= most * (1 + 1e-9):
@@ -162,14 +163,14 @@ class _Parts(NamedTuple):
     """What scores of any shrinkage are made of."""
 
     axes: Axes
-    shares: Tensor  # [r]  of each direction, how much of its variance lies between classes
+    shares: Tensor  # [r]  of each axis (or of each direction of some basis), how much of it lies between classes
     classes: int
 
     @classmethod
-    def of(cls, features: Any, labels: Any) -> _Parts:
+    def of(cls, features: Any, labels: Any, *, span: bool = False) -> _Parts:
         data = labelled(features, labels, keep=True)
         classes = torch.arange(data.classes, device=data.labels.device)
-        found = axes(data.features, data.labels[:, None] == classes, centre=True)
+        found = axes(data.features, data.labels[:, None] == classes, centre=True, span=span)
         shares = (found.coordinates[: found.rank].square() / data.counts).sum(1)
         return cls(found, shares, data.classes)
 
