@@ -33,13 +33,14 @@ def leap(*arguments):
 
 @pytest.mark.parametrize("config", EXPERIMENTS, ids=lambda p: p.stem)
 def test_every_experiment_runs_two_meta_steps(config, tmp_path, request):
-    if config.stem in ("omniglot", "omniglot-reduced", "image-sets"):
+    if config.stem in ("omniglot", "omniglot-reduced", "image-sets", "digit-tasks"):
         request.getfixturevalue("data_folder")
     small = ["--train.inner-steps", "2", "--train.meta-batch", "2", *QUICK]
     if "filters" in config.read_text() or "omniglot" in config.read_text():
         small += ["--model.filters", "4"]
-    if config.stem == "image-sets":  # of random trunks: a learner comes with its own file and held-out tasks
-        small += [str(config.parent / "learner" / "leap.yaml"), "--tasks.held-out", "mnist"]
+    if held := {"image-sets": "mnist", "digit-tasks": "digit"}.get(config.stem):
+        # of random trunks: a learner comes with its own file and held-out tasks
+        small += [str(config.parent / "learner" / "leap.yaml"), "--tasks.held-out", held]
     assert leap("train", config, *small, "--out", tmp_path / "run") == 0
     assert len(RunFolder.open(tmp_path / "run").rows()) == 2
 

@@ -31,7 +31,14 @@ def test_the_python_example_runs(capsys):
 
 def test_the_distances_shown_can_be_computed():
     exec(compile(block("fisher_task_distance("), "README.md", "exec"), {})
-    assert len(BLOCKS) == 3  # every example is run by a test here
+    assert len(BLOCKS) == 4  # every example is run by a test here
+
+
+def test_the_scores_shown_can_be_computed():
+    names = {}
+    exec(compile(block("h_score(features"), "README.md", "exec"), names)
+    score, share = (float(names[name](names["features"], names["labels"])) for name in ("h_score", "transferability"))
+    assert 0 < score <= 2 and share == score / 2
 
 
 def test_a_family_of_ones_own_keeps_the_contract_and_meta_trains(tmp_path):
