@@ -5,6 +5,7 @@ import torch
 
 from leap.metrics import axes as module
 from leap.metrics.axes import axes
+from leap.metrics.labelled import labelled
 
 EPS = torch.finfo(torch.float64).eps
 
@@ -157,6 +158,12 @@ def test_every_type_is_computed_with_in_double_precision(dtype, shape):
     assert found.values.dtype == found.coordinates.dtype == found.residuals.dtype == torch.float64
     for one, other in zip(found, expected, strict=True):
         assert torch.equal(torch.as_tensor(one), torch.as_tensor(other))
+
+
+def test_features_keep_their_type_until_a_block_is_converted():
+    z, labels = draw(6, 2).half(), [0, 1, 0, 1, 1, 0]
+    assert labelled(z, labels, keep=True).features.dtype == torch.float16
+    assert labelled(z, labels).features.dtype == torch.float64
 
 
 def test_gradients_are_not_tracked_and_inputs_not_touched():

@@ -150,6 +150,14 @@ def test_empty_columns_rotations_and_a_common_factor_do_not_matter(case):
     close(evidence(3 * z, labels).alpha[0], 9 * evidence(z, labels).alpha[0], 1e-5)
 
 
+@pytest.mark.parametrize("factor", [1e-170, 1e170])
+def test_features_of_any_size_give_no_nan(factor):
+    z, labels = torch.tensor([1.0, -1.0]).repeat(10)[:, None].double(), torch.arange(20) % 10 // 3
+    found, same = evidence(factor * z, labels), evidence(z, labels)
+    torch.testing.assert_close(found.values, same.values)
+    assert not found.alpha.isnan().any()
+
+
 def test_other_linear_maps_and_centring_do_matter():
     z, labels = setting()
     found = float(logme(z, labels))

@@ -59,7 +59,7 @@ def h_score_row(device: str, size: Size = Size()) -> Row:  # noqa: B008  an immu
         _contender("one float32 product", partial(product_work, dtype=torch.float32), size, device),
     ]
     goals = [
-        Goal("at most 3 covariance products", "H-score", "ratio", 3.0, threads=2),
+        Goal("at most 3 covariance products", "H-score", "ratio", 3.0),
         Goal("memory of at most 3 times the features", "memory, H-score", "figure", 3.0),
     ]
     figures = [Figure("memory, H-score", "times the features", partial(memory, h_score, size, device))]

@@ -83,9 +83,10 @@ def evidence(features: Any, labels: Any) -> Evidence:
     Reference: You et al. 2021, https://arxiv.org/abs/2102.11005; MacKay 1992, https://doi.org/10.1162/neco.1992.4.3.415.
 
     Variant: with beta eliminated one number t is left. L and its derivative cost O(r) after one decomposition, so all
-    classes are looked at on a grid of log t, which no hill of L falls through, t = 0 included, and the best point is
-    refined by halving on the sign of the derivative. The value is the global maximum to round-off, not a fixed point
-    that depends on the start; at it alpha |m|^2 = gamma and beta |F m - y|^2 = n - gamma, the paper's equations.
+    classes are looked at on a grid of log t, t = 0 included, whose steps of 0.25 are finer than any hill of L (its
+    terms change over a factor of e or more), and the best point is refined by halving on the sign of the derivative.
+    The value is the global maximum to round-off, not a fixed point that depends on the start; at it alpha |m|^2 = gamma
+    and beta |F m - y|^2 = n - gamma, the paper's equations.
     """
     data = labelled(features, labels, keep=True)
     classes = torch.arange(data.classes, device=data.labels.device)
@@ -100,7 +101,7 @@ def evidence(features: Any, labels: Any) -> Evidence:
     )
     u = model.maximum()
     values, beta = model.value(u)
-    return Evidence(values, beta * (-u).exp() * largest.square(), beta)
+    return Evidence(values, beta * (-u).exp() * largest * largest, beta)
 
 
 class _Model(NamedTuple):
