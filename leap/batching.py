@@ -1,6 +1,7 @@
 """A loss written for one task, evaluated for T tasks: in one `vmap` or one task after another.
 
-This is the only place that knows the difference; everything else works on [T, n].
+This is the only place that knows the difference; everything else works on [T, n]. `compiled` and `captured` are ways to
+take the steps of a walk (`leap.capture`); wherever else a loss is evaluated they are `batched`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-Execution = Literal["batched", "sequential"]
+Execution = Literal["batched", "sequential", "compiled", "captured"]
 EXECUTIONS: tuple[str, ...] = get_args(Execution)
 Loss = Callable[[Tensor, Any], tuple[Tensor, Mapping[str, Tensor]]]
 
@@ -46,9 +47,8 @@ def count_tasks(batch: Any) -> int | None:
 
 def evaluate(loss: Loss, theta: Tensor, batch: Any, execution: Execution) -> tuple[Tensor, dict[str, Tensor]]:
     """Losses [T] and recorded scalars [T] at theta [T, n], differentiable in theta."""
-    if execution == "batched":
-        axes = map_batch(lambda leaf: 0 if isinstance(leaf, Tensor) else None, batch)
-        losses, aux = torch.func.vmap(_pair(loss), in_dims=(0, axes))(theta, batch)
+    if execution != "sequential":
+        losses, aux = torch.func.vmap(_pair(loss), in_dims=(0, _axes(batch)))(theta, batch)
         return losses, aux
     rows = []
     for t, point in enumerate(theta.unbind(0)):
@@ -65,7 +65,7 @@ def loss_and_gradient(
     Rows do not meet in a loss, so the gradient of the sum is the stack of the tasks' gradients. Sequential execution
     differentiates a task before it evaluates the next: activations of one task at a time.
     """
-    if execution == "batched":
+    if execution != "sequential":
         return _differentiate(loss, theta, batch, "batched")
     rows = [
         _differentiate(loss, theta[t : t + 1], tasks_from(batch, t, t + 1), "sequential") for t in range(len(theta))
@@ -74,10 +74,34 @@ def loss_and_gradient(
     return torch.cat([row[0] for row in rows]), aux, torch.cat([row[2] for row in rows])
 
 
+def traceable_gradient(loss: Loss, batch: Any) -> Callable[[Tensor, Any], tuple[Tensor, dict[str, Tensor], Tensor]]:
+    """`loss_and_gradient` of batches like this one as a function of theta [T, n] and batch that a compiler can trace.
+
+    It differentiates within the `vmap`, where `loss_and_gradient` differentiates what the `vmap` returns.
+    """
+
+    def value(theta: Tensor, own: Any) -> tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]:
+        found, aux = _pair(loss)(theta, own)
+        return found, (found, aux)
+
+    mapped = torch.func.vmap(torch.func.grad(value, has_aux=True), in_dims=(0, _axes(batch)))
+
+    def gradient(theta: Tensor, own: Any) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        grad, (losses, aux) = mapped(theta, own)
+        return losses, aux, grad
+
+    return gradient
+
+
 def losses_at(loss: Loss, theta: Tensor, batch: Any, execution: Execution) -> Tensor:
     """Losses [T] at theta [T, n], without a graph."""
     with torch.no_grad():
         return evaluate(loss, theta, batch, execution)[0]
+
+
+def _axes(batch: Any) -> Any:
+    """What `vmap` maps over: the first axis of every tensor."""
+    return map_batch(lambda leaf: 0 if isinstance(leaf, Tensor) else None, batch)
 
 
 def _differentiate(

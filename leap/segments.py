@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from leap.walk import End, Fold, Step
@@ -27,7 +28,7 @@ class Segment(NamedTuple):
 class _Pending(NamedTuple):
     total: Any
     number: int
-    delta: Tensor | None
+    theta: Tensor | None
     loss: Tensor | None
     grad: Tensor | None
 
@@ -53,21 +54,23 @@ def over_segments(
     def begin(theta0: Tensor) -> _Pending:
         return _Pending(start(theta0), -1, None, None, None)
 
-    def complete(state: _Pending, loss: Tensor) -> Any:
-        if state.delta is None or state.loss is None or state.grad is None:
+    def complete(state: _Pending, theta: Tensor, loss: Tensor) -> Any:
+        if state.theta is None or state.loss is None or state.grad is None:
             return state.total  # before the first step there is no segment
-        return add(state.total, Segment(state.number, state.loss, state.delta, loss - state.loss, state.grad))
+        # the difference is taken now and not with the step: what `add` reads next is still in the caches
+        delta, rise = theta - state.theta, loss - state.loss
+        return add(state.total, Segment(state.number, state.loss, delta, rise, state.grad))
 
     def step(state: _Pending, s: Step) -> _Pending:
-        return _Pending(complete(state, s.loss), state.number + 1, s.theta_next - s.theta, s.loss, s.grad)
+        return _Pending(complete(state, s.theta, s.loss), state.number + 1, s.theta, s.loss, s.grad)
 
     def end(state: _Pending, last: End) -> Tensor:
-        return finish(complete(state, last.loss) if last_segment else state.total, last)
+        return finish(complete(state, last.theta, last.loss) if last_segment else state.total, last)
 
     return Fold(begin, step, end, records=records)
 
 
 def squared_length(segment: Segment, loss_coordinate: bool) -> Tensor:
     """Squared length [T] of a segment, in parameter space or on the graph of the loss."""
-    square = segment.delta.square().sum(-1)
+    square = torch.linalg.vector_norm(segment.delta, dim=-1).square()  # one pass, and no vector of squares
     return square + segment.rise.square() if loss_coordinate else square

@@ -1,4 +1,8 @@
-"""Meta-training: draw tasks, walk, average, step. Nothing here knows which tasks or which learner."""
+"""Meta-training: draw tasks, walk, average, step. Nothing here knows which tasks or which learner.
+
+Processes that train together draw the same task ids, walk a share each, and add up one vector: the sum of the
+meta-gradients and of what is logged. Everything after it is decided from that vector alone, so all decide alike.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +15,13 @@ import torch
 from torch import Tensor
 
 from leap.batching import Execution
+from leap.distributed import Alone, Exchange
 from leap.errors import RunError, UsageError
 from leap.layout import Layout
 from leap.metrics.path import path_length
 from leap.optim import Optimizer, Schedule
 from leap.randomness import derive, generator
+from leap.tally import finite_walks, logged, read, tally
 from leap.walk import Fold, TaskBatch, Walk, walk
 
 
@@ -128,6 +134,10 @@ class Trainer:
         inner: The inner optimizer.
         meta: Name, schedule and options of the meta-optimizer, see `MetaOptimizer`.
         plan: The rest.
+        exchange: The processes that train together; all are given the same arguments but this one.
+
+    A joint walk (finetuning) is one walk over all tasks in turn and cannot be shared out: the first process takes it,
+    and the others wait for its result.
 
     Example:
         >>> from leap import learners, optim
@@ -147,7 +157,9 @@ class Trainer:
         inner: Optimizer,
         meta: tuple[str, Schedule, Mapping[str, Any]],
         plan: Plan,
+        exchange: Exchange | None = None,
     ) -> None:
+        self.exchange = exchange or Alone()
         self.family, self.learner, self.inner, self.plan = family, learner, inner, plan
         theta = family.initial(plan.seed)
         if learner.extend:
@@ -196,37 +208,79 @@ class Trainer:
         return drawn[: self.plan.meta_batch]
 
     def meta_step(self) -> dict[str, float]:
-        """One meta-step; what to log of it.
+        """One meta-step; what to log of it, which is the same in every process but for the time.
 
         Raises:
-            RunError: more of the meta-batch than `plan.most_bad` was lost to NaN or infinity.
+            RunError: more of the meta-batch than `plan.most_bad` was lost to NaN or infinity, or another process ended.
         """
-        started, plan = time.perf_counter(), self.plan
+        started, meta = time.perf_counter(), self.meta.meta.detach()
         ids = self.draw(self.step)
+        mine = self._share(len(ids))
+        walked = self._walk(ids, mine)
+        own = tally(walked, meta)
+        own_mark = own[-1].clone()  # the exchange may write over what it is given
+        total = self.exchange.sum(own)
+        sums, mark = read(total, own_mark)  # the one synchronisation before the update
+        self._check_together(sums["mark"], mark)
+        if sums["bad"] > 0:
+            self._refuse(sums, walked, ids, mine)
+        grad = (total[: len(meta)] / sums["good"]).to(meta.dtype)
+        before = meta.clone()
+        rate = self.meta.step(grad, self.step)
+        self.step += 1
+        values = logged(sums, grad, meta - before)
+        return values | {"meta/lr": rate, "time/meta_step_s": time.perf_counter() - started}
+
+    def _share(self, count: int) -> slice:
+        """Which slots of a meta-batch this process walks; it may be none."""
+        here = self.exchange.place
+        if self.learner.view:
+            return slice(0, count if here.first else 0)
+        return here.share(count)
+
+    def _walk(self, ids: Sequence[int], mine: slice) -> Walk | None:
+        """Walk the share, each task from the seed of its slot in the whole meta-batch."""
+        plan = self.plan
         seeds = [derive(plan.seed, "walk", self.step, slot, task) for slot, task in enumerate(ids)]
-        walked = plan.walk(
-            self.family.batch(ids, seeds),
+        if not ids[mine]:
+            return None
+        return plan.walk(
+            self.family.batch(ids[mine], seeds[mine]),
             self.meta.meta.detach(),
             steps=plan.inner_steps,
             optimizer=self.inner,
             folds={"learner": self.learner, "path_length": path_length()},
             execution=plan.execution,
         )
-        grads = walked.results["learner"]
-        good = walked.losses.isfinite().all(dim=1) & grads.isfinite().all(dim=1)
-        if not bool(good.all()):  # the one synchronisation of a meta-step
-            self._refuse(good, walked, ids)
-        grad = grads[good].mean(dim=0)
-        before = self.meta.meta.detach().clone()
-        rate = self.meta.step(grad, self.step)
-        self.step += 1
-        return _metrics(walked, good, grad, self.meta.meta.detach() - before, rate, started)
 
-    def _refuse(self, good: Tensor, walked: Walk, ids: Sequence[int]) -> None:
+    def _check_together(self, sum_of_marks: float, mark: float) -> None:
+        """Refuse to go on where processes stand at different parameters; at least one that differs notices."""
+        world = self.exchange.place.world
+        if sum_of_marks != world * mark:
+            raise RunError(
+                f"meta-step {self.step}: the {world} processes no longer hold the same parameters, so their "
+                "meta-gradients cannot be added; they must run the same versions on the same kind of hardware. "
+                "Start the same command again to go on from the last checkpoint"
+            )
+
+    def _refuse(self, sums: Mapping[str, float], walked: Walk | None, ids: Sequence[int], mine: slice) -> None:
         """Stop where too much of a meta-batch is lost, saying which task, step and value came first."""
-        bad = int((~good).sum())
-        if bad / len(good) <= self.plan.most_bad and bad < len(good):
+        bad, rows = int(sums["bad"]), int(sums["bad"] + sums["good"])
+        if bad / rows <= self.plan.most_bad and bad < rows:
             return
+        found = self.exchange.gather(None if walked is None else self._first_bad(walked, ids[mine]))
+        raise RunError(
+            f"meta-step {self.step}: {bad} of {rows} walks met NaN or infinity, "
+            f"first in task {next(text for text in found if text)}. "
+            f"At most a share of {self.plan.most_bad} is tolerated (train.most_bad); "
+            "try a smaller inner or meta learning rate"
+        )
+
+    def _first_bad(self, walked: Walk, ids: Sequence[int]) -> str | None:
+        """The first bad task of a share, and what it met; None where all are good."""
+        good = finite_walks(walked)
+        if bool(good.all()):
+            return None
         row = int((~good).nonzero()[0])
         # a joint walk has one row for all tasks, whose steps take turns
         names = [self.family.name(ids[row])] if len(good) == len(ids) else sorted({self.family.name(t) for t in ids})
@@ -235,27 +289,4 @@ class Trainer:
         if not bool(finite.all()):
             first = int((~finite).nonzero()[0])
             where = f"loss {walked.losses[row, first].item()} at inner step {first}"
-        raise RunError(
-            f"meta-step {self.step}: {bad} of {len(good)} walks met NaN or infinity, "
-            f"first in task {', '.join(names)}: {where}. "
-            f"At most a share of {self.plan.most_bad} is tolerated (train.most_bad); "
-            "try a smaller inner or meta learning rate"
-        )
-
-
-def _metrics(walked: Walk, good: Tensor, grad: Tensor, update: Tensor, rate: float, started: float) -> dict[str, float]:
-    losses = walked.losses[good]
-    values = {
-        "train/loss": losses.mean(),
-        "train/loss_first": losses[:, 0].mean(),
-        "train/loss_last": losses[:, -1].mean(),
-        "train/path_length": walked.results["path_length"][good].mean(),
-        "meta/gradient_norm": grad.norm(),
-        "meta/update_norm": update.norm(),
-        "meta/bad_tasks": (~good).sum(),
-    }
-    if "error" in walked.aux:
-        errors = walked.aux["error"][good]
-        values |= {"train/error": errors.mean(), "train/error_last": errors[:, -1].mean()}
-    numbers = dict(zip(values, torch.stack([v.double() for v in values.values()]).tolist(), strict=True))
-    return numbers | {"meta/lr": rate, "time/meta_step_s": time.perf_counter() - started}
+        return f"{', '.join(names)}: {where}"

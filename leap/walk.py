@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -16,7 +16,10 @@ from torch import Tensor
 from leap import adjoint
 from leap.batching import EXECUTIONS, Execution, count_tasks, loss_and_gradient, losses_at
 from leap.layout import Layout
-from leap.optim import Optimizer
+from leap.optim import Optimizer, State
+
+if TYPE_CHECKING:
+    from leap.capture import Prepared
 
 
 class TaskBatch(Protocol):
@@ -144,6 +147,7 @@ def walk(
     optimizer: Optimizer,
     folds: Mapping[str, Fold] | None = None,
     execution: Execution = "batched",
+    prepared: Prepared | None = None,
 ) -> Walk:
     r"""Walk `steps` inner steps on every task and fold over them.
 
@@ -158,7 +162,9 @@ def walk(
         optimizer: The inner update, from `leap.optim`.
         folds: What to compute along the way, by name.
         execution: `batched` evaluates all tasks in one `vmap`; `sequential` one task after another, with the
-            activations of one task in memory. The numbers agree up to the order of summation.
+            activations of one task in memory; `compiled` and `captured` are the batched step, compiled or recorded
+            as a CUDA graph (`leap.capture`). The numbers agree up to the order of summation.
+        prepared: What earlier walks compiled and recorded; without it this walk begins anew.
 
     Returns:
         `Walk`. All tensors are detached. Nothing is synchronised with the device.
@@ -180,33 +186,84 @@ def walk(
     check_arguments(theta0, steps, folds, execution)
     plan = course(tasks, theta0.detach(), steps, optimizer, folds)
     theta, extra = plan.theta0[:, : plan.n].clone(), plan.theta0[:, plan.n :].clone()
+    # Beyond the steps themselves (queries, adjoints) the prepared ways are the batched one.
+    elsewhere: Execution = "sequential" if execution == "sequential" else "batched"
     record = adjoint.Record(
-        plan.tasks, plan.optimizer, execution, plan.steps, theta, extra, any(f.records for f in folds.values())
+        plan.tasks, plan.optimizer, elsewhere, plan.steps, theta, extra, any(f.records for f in folds.values())
     )
-    return _run(record, folds, plan.shared)
+    return _run(record, folds, plan.shared, _stepper(record, folds, plan.shared, execution, prepared))
 
 
-def _run(record: adjoint.Record, folds: Mapping[str, Fold], m: int) -> Walk:
-    tasks, optimizer, theta = record.tasks, record.optimizer, record.theta0
-    state = optimizer.init(theta, record.extra)
-    states = {name: fold.start(theta[:, :m]) for name, fold in folds.items()}
+def _run(record: adjoint.Record, folds: Mapping[str, Fold], m: int, stepper: Stepper) -> Walk:
     losses, recorded = [], []
     for i in range(record.steps):
-        record.visit(i, theta, state)
-        batch = tasks.sample(theta, i)
-        loss, aux, grad = loss_and_gradient(tasks.loss, theta, batch, record.execution)
-        with torch.no_grad():
-            theta_next, state = optimizer.update(state, grad, theta, i)
-            step = Step(theta[:, :m], loss, grad[:, :m], theta_next[:, :m])
-            states = {name: fold.step(states[name], step) for name, fold in folds.items()}
-        theta = theta_next
+        record.visit(i, *stepper.point())
+        loss, aux = stepper.take(i, record.tasks.sample(stepper.theta, i))
         losses.append(loss)
         recorded.append(aux)
-    end = End(tasks, record.theta0, theta, record, m)
+    theta, states = stepper.finish()
+    end = End(record.tasks, record.theta0, theta, record, m)
     with torch.no_grad():
         results = {name: fold.finish(states[name], end) for name, fold in folds.items()}
     aux_curves = {name: torch.stack([aux[name] for aux in recorded], dim=1) for name in recorded[0]}
     return Walk(theta, torch.stack(losses, dim=1), results, aux_curves)
+
+
+class Stepper(Protocol):
+    """Where a walk stands, and how it takes a step."""
+
+    @property
+    def theta(self) -> Tensor:
+        """theta^i [T, n]; the next step may overwrite it."""
+
+    def point(self) -> tuple[Tensor, State]:
+        """Theta^i and the optimizer's state, to be kept."""
+
+    def take(self, i: int, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """Take step i on a batch; the losses [T] before it and what they recorded, to be kept."""
+
+    def finish(self) -> tuple[Tensor, dict[str, Any]]:
+        """theta^K and the folds' states, to be kept."""
+
+
+Gradient = Callable[[Tensor, Any], tuple[Tensor, dict[str, Tensor], Tensor]]
+
+
+class Steps:
+    """Steps as Python takes them: a gradient, the update, the folds."""
+
+    def __init__(self, record: adjoint.Record, folds: Mapping[str, Fold], m: int, gradient: Gradient) -> None:
+        self.theta, self._folds, self._m, self._gradient = record.theta0, folds, m, gradient
+        self._update, self._state = record.optimizer.update, record.optimizer.init(self.theta, record.extra)
+        self._states = {name: fold.start(self.theta[:, :m]) for name, fold in folds.items()}
+
+    def point(self) -> tuple[Tensor, State]:
+        """As in `Stepper`."""
+        return self.theta, self._state
+
+    def take(self, i: int, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """As in `Stepper`."""
+        theta, m = self.theta, self._m
+        loss, aux, grad = self._gradient(theta, batch)
+        with torch.no_grad():
+            self.theta, self._state = self._update(self._state, grad, theta, i)
+            step = Step(theta[:, :m], loss, grad[:, :m], self.theta[:, :m])
+            self._states = {name: fold.step(self._states[name], step) for name, fold in self._folds.items()}
+        return loss, aux
+
+    def finish(self) -> tuple[Tensor, dict[str, Any]]:
+        """As in `Stepper`."""
+        return self.theta, self._states
+
+
+def _stepper(
+    record: adjoint.Record, folds: Mapping[str, Fold], m: int, execution: Execution, prepared: Prepared | None
+) -> Stepper:
+    if execution in ("batched", "sequential"):
+        return Steps(record, folds, m, lambda theta, b: loss_and_gradient(record.tasks.loss, theta, b, execution))
+    from leap.capture import Prepared  # it takes this module's steps where it cannot record
+
+    return (prepared or Prepared()).stepper(record, folds, m, execution)
 
 
 class Course(NamedTuple):

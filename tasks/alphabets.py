@@ -159,7 +159,7 @@ class AlphabetBatch:
         self.size, self.layout, self._family, self._seeds = len(ids), family.layout, family, tuple(seeds)
         self._rows = torch.tensor(ids, device=device)[:, None]
         places = {task: place for place, task in enumerate(family.ids("train"))}
-        self.heads, self.head_count = torch.tensor([places.get(task, 0) for task in ids]), len(places)
+        self.heads, self.head_count = torch.tensor([places.get(task, 0) for task in ids], device=device), len(places)
         self._epochs: dict[int, tuple[Tensor, Tensor | None]] = {}
 
     def sample(self, theta: Tensor, step: int) -> tuple[Tensor, Tensor]:
@@ -183,7 +183,7 @@ class AlphabetBatch:
             drawn = [
                 draw_affine(index.shape[1], protocol.augmentation, generator(s, "query", step)) for s in self._seeds
             ]
-            maps = torch.stack(drawn).to(images.device)
+            maps = _sent(torch.stack(drawn), images.device)
         return self._gather(images, index, maps, theta.dtype), index // protocol.queries
 
     def loss(self, theta: Tensor, batch: Any) -> tuple[Tensor, Mapping[str, Tensor]]:
@@ -227,7 +227,8 @@ class AlphabetBatch:
             orders.append(torch.randperm(images.shape[1], generator=stream))
             if augmentation is not None:
                 maps.append(draw_affine(images.shape[1], augmentation, stream))
-        return torch.stack(orders).to(images.device), torch.stack(maps).to(images.device) if maps else None
+        device = images.device
+        return _sent(torch.stack(orders), device), _sent(torch.stack(maps), device) if maps else None
 
     def _gather(self, source: Tensor, index: Tensor, maps: Tensor | None, dtype: torch.dtype) -> Tensor:
         images = source[self._rows, index].unsqueeze(2)  # [T, B, 1, H, W]
@@ -236,6 +237,11 @@ class AlphabetBatch:
             return images
         flat = apply_affine(images.flatten(0, 1), maps.flatten(0, 1).to(images.dtype))
         return flat.unflatten(0, images.shape[:2])
+
+
+def _sent(drawn: Tensor, device: torch.device) -> Tensor:
+    """What was drawn on the CPU, on the device; a GPU fetches it in its turn, and nobody waits."""
+    return drawn.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else drawn.to(device)
 
 
 def _rounds(images: Tensor, drawings: int) -> tuple[Tensor, Tensor]:

@@ -2,15 +2,20 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import torch
+from processes import torchrun
 
 from leap import distributed
+from leap.cli import build
 from leap.distributed import Place
+from leap.errors import UsageError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -42,17 +47,106 @@ def test_a_rank_without_others_is_the_first(alone):
     assert distributed.place().first
 
 
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+@pytest.mark.parametrize("count", [0, 1, 5, 20])
+@pytest.mark.parametrize("world", [1, 2, 3, 7])
+def test_shares_cover_all_once_and_are_even(count, world):
+    shares = [list(range(count))[Place(rank, world).share(count)] for rank in range(world)]
+    assert [item for share in shares for item in share] == list(range(count))
+    sizes = [len(share) for share in shares]
+    assert max(sizes) - min(sizes) <= 1 and sizes[0] == min(sizes)  # the first writes for all
 
 
-def torchrun(arguments, count, cwd, **options):
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count)]
-    command += ["--master-addr", "127.0.0.1", "--master-port", str(free_port()), *map(str, arguments)]
-    env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120, **options)
+def test_a_process_takes_its_share_of_the_cores_unless_told(alone):
+    alone.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    alone.delenv("OMP_NUM_THREADS", raising=False)
+    alone.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert distributed.threads() is None
+    alone.setenv("LOCAL_WORLD_SIZE", "3")
+    assert distributed.threads() == 2
+    alone.setenv("OMP_NUM_THREADS", "1")  # torchrun's own
+    assert distributed.threads() == 2
+    alone.setenv("LOCAL_WORLD_SIZE", "100")
+    assert distributed.threads() == 1
+    alone.setenv("OMP_NUM_THREADS", "4")
+    assert distributed.threads() is None
+
+
+def test_each_process_of_a_machine_takes_its_own_gpu(alone):
+    alone.delenv("LOCAL_WORLD_SIZE", raising=False)
+    alone.setenv("LOCAL_RANK", "3")
+    assert distributed.gpu(4) == "cuda"
+    alone.setenv("LOCAL_WORLD_SIZE", "4")
+    assert distributed.gpu(4) == "cuda:3" and distributed.gpu(2) == "cuda:1"
+    alone.setattr("torch.cuda.is_available", lambda: True)
+    alone.setattr("torch.cuda.device_count", lambda: 4)
+    assert build.device("auto") == build.device("cuda") == "cuda:3" and build.device("cpu") == "cpu"
+
+
+def test_torchruns_restarts_are_told_from_a_person(alone):
+    alone.delenv("TORCHELASTIC_RESTART_COUNT", raising=False)
+    assert not distributed.restartable()
+    alone.setenv("TORCHELASTIC_RESTART_COUNT", "0")
+    assert distributed.restartable()
+
+
+@pytest.mark.parametrize("text", ["soon", "0", "-3", "nan", ""])
+def test_a_patience_that_is_no_time_is_refused(alone, text):
+    alone.setenv(distributed.PATIENCE, text)
+    with pytest.raises(UsageError, match="LEAP_PATIENCE_S must be a number of seconds"), distributed.together():
+        pass
+
+
+def test_the_exchange_of_one_is_itself(alone):
+    with distributed.together() as exchange:
+        assert exchange.place == Place(0, 1)
+        assert exchange.gather("a") == ["a"] and exchange.tell(3) == 3
+        assert exchange.sum(torch.ones(2)).tolist() == [1, 1]
+
+
+def test_a_name_for_each_start_is_agreed_on_whatever_earlier_ones_left_behind():
+    """A store that outlives its processes: of the first start, one came and was killed, one asked and was killed."""
+    store, brief = torch.distributed.HashStore(), timedelta(seconds=30)
+    with pytest.raises(RuntimeError, match=r"processes \[1, 2\] did not come within 0 s"):
+        distributed.agree(store, Place(0, 3), timedelta(0))
+    store.set("leap/asks/1", "long gone")
+    store.set("leap/asks/2", "gone too")
+    names = []
+    for _ in range(3):
+        with ThreadPoolExecutor(3) as pool:
+            asked = [pool.submit(distributed.agree, store, Place(rank, 3), brief) for rank in (2, 0, 1)]
+        found = {future.result() for future in asked}
+        assert len(found) == 1
+        names += found
+    assert len(set(names)) == 3
+
+
+EXCHANGES = """
+import sys, torch
+from leap import distributed
+from leap.errors import RunError
+with distributed.together() as exchange:
+    rank, world = exchange.place
+    total = exchange.sum(torch.tensor([1.0, 10.0 ** rank], dtype=torch.float64))
+    assert total.tolist() == [3.0, 111.0], total
+    assert exchange.gather((rank, None)) == [(0, None), (1, None), (2, None)]
+    assert exchange.tell({"from": torch.tensor(rank)}) == {"from": torch.tensor(0)}
+    if rank == 1:
+        sys.exit(0)                                     # gone without a word
+    try:
+        exchange.sum(torch.ones(3))
+    except RunError as error:
+        open(f"noticed-{rank}", "w").write(str(error))
+        raise SystemExit(3)
+"""
+
+
+@pytest.mark.slow
+def test_processes_exchange_and_notice_who_is_gone(tmp_path):
+    (tmp_path / "exchange.py").write_text(EXCHANGES)
+    told = torchrun(["exchange.py"], 3, tmp_path)
+    assert told.returncode != 0 and "Assertion" not in told.stderr
+    noticed = [path.read_text() for path in tmp_path.glob("noticed-*")]
+    assert noticed and all("another process of this job has ended" in text for text in noticed)
 
 
 CODE = """

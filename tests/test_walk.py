@@ -2,11 +2,15 @@
 
 import pytest
 import torch
-from families import Waves
+from families import LEARNERS, Waves, random_drawings
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from leap import learners, optim
-from leap.metrics.path import path_energy, path_length
+from leap.batching import map_batch
+from leap.metrics.path import path_energy, path_length, path_measures
 from leap.walk import Fold, walk
+from tasks.alphabets import Alphabets, Protocol
+from tasks.augment import Augmentation
 
 
 def test_losses_and_records_belong_to_the_point_before_the_step():
@@ -200,3 +204,75 @@ def test_a_vector_of_another_length_than_the_layout_is_refused():
     tasks = Waves()
     with pytest.raises(ValueError, match="6 entries"):
         walk(tasks, torch.zeros(5, dtype=torch.float64), steps=1, optimizer=optim.sgd(0.1))
+
+
+class Traffic(TorchDispatchMode):
+    """Notes what would wait for a device or copy to it. Meta tensors stand for the device's: they have no values."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found, tensors = func(*args, **(kwargs or {})), []
+        for tree in (args, kwargs or {}, found):
+            map_batch(lambda leaf: tensors.append(leaf) if isinstance(leaf, torch.Tensor) else None, tree)
+        copies = func.overloadpacket in (torch.ops.aten._to_copy, torch.ops.aten.copy_)
+        # a number beside a tensor travels with the kernel; vmap shows it as a tensor without axes
+        devices = {tensor.device.type for tensor in tensors if copies or tensor.dim()}
+        if len(devices) > 1 or func.overloadpacket in (torch.ops.aten.nonzero, torch.ops.aten._local_scalar_dense):
+            self.seen.append(str(func))
+        return found
+
+
+def traffic_of(tasks, theta0, steps, learner, execution):
+    folds = {"it": LEARNERS[learner](), "length": path_length(), "measures": path_measures()}
+    rule = optim.adam(0.1, schedule=optim.cosine(steps))
+    with Traffic() as traffic:
+        walk(tasks, theta0, steps=steps, optimizer=rule, folds=folds, execution=execution)
+    return traffic.seen
+
+
+@pytest.mark.parametrize("execution", ["batched", "sequential"])
+@pytest.mark.parametrize("learner", [name for name in LEARNERS if name != "finetune"])
+def test_steps_neither_wait_for_the_device_nor_copy_to_it(learner, execution):
+    tasks = Waves()
+    for name in ("curvature", "slope", "theta0"):
+        setattr(tasks, name, getattr(tasks, name).to("meta"))
+    assert traffic_of(tasks, tasks.theta0, 3, learner, execution) == []
+
+
+@pytest.mark.parametrize(
+    ("learner", "execution"), [("leap", "batched"), ("maml", "batched"), ("finetune", "sequential")]
+)
+def test_alphabets_travel_once_an_epoch(learner, execution):
+    """All traffic is the order and the augmentation of an epoch, however many steps it has."""
+    moved = Augmentation(scale=(0.9, 1.1))
+    protocol = Protocol(4, 4, 2, train=4, held_out=2, batch_size=2, augmentation=moved)
+    family = Alphabets(random_drawings(), protocol, seed=0, filters=2, device="meta")
+    seen = [
+        traffic_of(family.batch(family.ids("train")[:2], [1, 2]), family.initial(0), steps, learner, execution)
+        for steps in (2, 4)
+    ]
+    assert seen[0] == seen[1] == ["aten._to_copy.default"] * (3 if learner == "maml" else 2)  # the query's maps as well
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda state, s: state + float(s.loss[0]),
+        lambda state, s: state if s.loss[0] > 0 else -state,
+        lambda state, s: state + s.theta[s.theta > 0].sum(),
+        lambda state, s: state + torch.zeros(state.shape).to(state.device),
+    ],
+)
+def test_a_step_that_waits_for_the_device_is_noticed(step):
+    tasks = Bare(torch.ones(3, 2, device="meta"))
+    fold = Fold(lambda theta0: theta0[:, 0] * 0, step, lambda state, end: state)
+    traffic = Traffic()
+    try:
+        with traffic:
+            walk(tasks, torch.zeros(2, device="meta"), steps=2, optimizer=optim.sgd(0.1), folds={"it": fold})
+    except (RuntimeError, NotImplementedError):
+        return  # meta tensors have no values to look at
+    assert traffic.seen

@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import itertools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
-from leap import learners, optim
-from leap.batching import Execution
+from leap import distributed, learners, optim
+from leap.batching import EXECUTIONS, Execution
+from leap.bench.row import synchronizer
 from leap.cli import settings as s
 from leap.cli.fields import ScheduleName
 from leap.errors import UsageError
+from leap.execution import Choice, Engine, cache_file, candidates, choose
+from leap.precision import effect
+from leap.randomness import derive
 from leap.trainer import Family, Plan, Trainer
 from leap.walk import Fold, Walk, walk
 
 
 def device(name: str) -> str:
-    """A torch device by name; `auto` is the first GPU where there is one.
+    """A torch device by name; `auto` is the GPU where there is one, each process of a machine taking its own.
 
     Raises:
         UsageError: there is no such device here.
     """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "auto" and not torch.cuda.is_available():
+        return "cpu"
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        return distributed.gpu(torch.cuda.device_count())
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # by what is missing: driver, build, backend
@@ -150,10 +157,18 @@ def inner(choice: s.Sgd | s.Adam | s.Rmsprop, steps: int) -> optim.Optimizer:
 
 
 def execution(name: str, on: str) -> Execution:
-    """`auto`: a vmap fills a GPU; on a CPU it makes grouped convolutions, which take about twice a loop's time."""
+    """How walks that stand alone are executed: what is compiled or recorded is repaid over a run's many walks.
+
+    `auto`: a vmap fills a GPU; on a CPU it makes grouped convolutions, which take about twice a loop's time.
+    """
     if name == "auto":
         return "batched" if on.startswith("cuda") else "sequential"
-    return "batched" if name == "batched" else "sequential"
+    return "sequential" if name == "sequential" else "batched"
+
+
+def _asked(name: str, on: str) -> Execution:
+    """What a run is told to do, and what it does where `auto` has nothing to measure."""
+    return cast(Execution, name) if name in EXECUTIONS else execution(name, on)
 
 
 def engine(choice: Any) -> Callable[..., Walk]:
@@ -166,12 +181,45 @@ def engine(choice: Any) -> Callable[..., Walk]:
     return walk
 
 
-def trainer(settings: s.Settings, tasks: Family, on: str) -> Trainer:
+def trainer(settings: s.Settings, tasks: Family, on: str, exchange: distributed.Exchange | None = None) -> Trainer:
     """A trainer at meta-step 0."""
     train, meta = settings.train, settings.meta
     plan = Plan(
-        settings.seed, train.inner_steps, train.meta_batch, execution(train.execution, on), train.most_bad,
+        settings.seed, train.inner_steps, train.meta_batch, _asked(train.execution, on), train.most_bad,
         engine(settings.learner),
     )  # fmt: skip
+    if plan.walk is walk:
+        plan = _carried_out(plan, settings, tasks, on, exchange or distributed.Alone())
+    elif train.precision != "highest":
+        raise UsageError(f"train.precision: learn2learn's loops compute in float32, got {train.precision}; use highest")
     moves = (meta.name, schedule(meta.schedule, train.meta_steps), {"lr": meta.lr, **meta.options})
-    return Trainer(tasks, learner(settings.learner), inner(settings.inner, train.inner_steps), moves, plan)
+    return Trainer(tasks, learner(settings.learner), inner(settings.inner, train.inner_steps), moves, plan, exchange)
+
+
+def _carried_out(plan: Plan, settings: s.Settings, tasks: Family, on: str, exchange: distributed.Exchange) -> Plan:
+    """The plan with the way its walks are executed, measured by the first process where it was not set by hand."""
+    train, count = settings.train, -(-plan.meta_batch // exchange.place.world)
+
+    def attempt(engine: Callable[..., Walk], how: Execution, steps: int) -> Walk:
+        ids = list(itertools.islice(itertools.cycle(tasks.ids("train")), count))
+        batch = tasks.batch(ids, [derive(plan.seed, "measure", slot) for slot in range(count)])
+        optimizer, folds = inner(settings.inner, train.inner_steps), {"learner": learner(settings.learner)}
+        theta = tasks.initial(plan.seed)
+        return engine(batch, theta, steps=steps, optimizer=optimizer, folds=folds, execution=how)
+
+    choice = Choice(plan.execution, "set by hand", {})
+    if train.execution == "auto" and exchange.place.first:
+        about = {"device": on, "precision": train.precision, "count": count}
+        about |= {name: repr(getattr(settings, name)) for name in ("tasks", "model", "learner", "inner")}
+        choice = choose(
+            attempt, candidates(on), train.meta_steps * train.inner_steps, make=lambda: Engine(train.precision),
+            cache=cache_file(about), synchronize=synchronizer(on),
+        )  # fmt: skip
+    choice = exchange.tell(choice)
+    told: dict[str, Any] = {"execution": choice.execution, "reason": choice.reason, "precision": train.precision}
+    if train.precision != "highest":
+        steps = min(3, plan.inner_steps)
+        told["meta_gradient_differs_by"] = effect(
+            lambda p: attempt(Engine(p), execution(choice.execution, on), steps), train.precision, "learner"
+        )
+    return dataclasses.replace(plan, execution=choice.execution, walk=Engine(train.precision, told))

@@ -8,15 +8,17 @@ import json
 import signal
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from leap import tracking
+from leap import distributed, tracking
+from leap.batching import EXECUTIONS
 from leap.cli import build, configuration
 from leap.cli.settings import Settings
+from leap.distributed import Alone, Exchange
 from leap.errors import UsageError
 from leap.evaluate import evaluate as walk_and_score
 from leap.provenance import provenance
@@ -28,6 +30,10 @@ Progress = Callable[[int, dict[str, float]], None]
 Say = Callable[[str], None]
 # may differ when a run goes on
 FREE = ("tracking", "wandb", "evaluate", "compare", "measure", "train.checkpoint_every")
+
+
+ALONE = Alone()
+_FROM_THE_FIRST: Any = None  # what a process gives that only listens
 
 
 class Stopped(KeyboardInterrupt):
@@ -42,29 +48,75 @@ def _unheard(step: int, metrics: dict[str, float]) -> None:
     """Progress nobody asked for."""
 
 
-def start(settings: Settings, out: Path, progress: Progress = _unheard, say: Say = _to_stderr) -> RunFolder:
+def start(
+    settings: Settings, out: Path, progress: Progress = _unheard, say: Say = _to_stderr, exchange: Exchange = ALONE
+) -> RunFolder:
     """Meta-train in a new run folder; `say` takes what tracking has to tell a person.
+
+    With an exchange, this is the first of several processes, and the others `follow`.
 
     Raises:
         UsageError: the settings cannot be carried out here, or the folder is taken; nothing has been written then.
     """
-    on, trainer = _prepare(settings)
+    on, trainer = _prepare(exchange.tell(settings), exchange)
     about = {**provenance(on), "run_id": uuid.uuid4().hex[:8], "execution": trainer.plan.execution}
+    about |= {"engine": getattr(trainer.plan.walk, "about", {}), "processes": exchange.place.world}
+    _tell_engine(about["engine"], say)
     run = RunFolder.create(out, configuration.to_yaml(settings), about)
     with run.lock():
         _train(run, settings, trainer, progress, say)
     return run
 
 
-def resume(run: RunFolder, settings: Settings, progress: Progress = _unheard, say: Say = _to_stderr) -> RunFolder:
-    """Continue a run where its last whole checkpoint stands."""
+def resume(
+    run: RunFolder,
+    settings: Settings,
+    progress: Progress = _unheard,
+    say: Say = _to_stderr,
+    exchange: Exchange = ALONE,
+) -> RunFolder:
+    """Continue a run where its last whole checkpoint stands, alone or as the first of several processes."""
     with run.lock():
-        _, trainer = _prepare(settings)
+        _, trainer = _prepare(exchange.tell(_as_before(run, settings)), exchange)
         checkpoint = run.load()
         if checkpoint is not None:
             trainer.restore(checkpoint.step, checkpoint.tensors)
         _train(run, settings, trainer, progress, say)
     return run
+
+
+def follow(exchange: Exchange) -> None:
+    """Meta-train as one of the processes that are not the first: no folder, no files, nothing said.
+
+    Settings and state come from the first process, so that all begin alike and its machine alone needs the folder.
+    """
+    settings: Settings = exchange.tell(_FROM_THE_FIRST)
+    _, trainer = _prepare(settings, exchange)
+    begun: Checkpoint | None = exchange.tell(_FROM_THE_FIRST)
+    if begun is None:
+        return
+    trainer.restore(begun.step, begun.tensors)
+    while trainer.step < _meta_steps(settings):
+        trainer.meta_step()
+
+
+def _tell_engine(about: Mapping[str, Any], say: Say) -> None:
+    """How walks are executed, where that was measured or is not what the numbers are defined by."""
+    if "measured" in about.get("reason", ""):
+        say(f"execution {about['execution']}: {about['reason']}")
+    if about.get("meta_gradient_differs_by") is not None:
+        say(f"precision {about['precision']}: the meta-gradient differs by {about['meta_gradient_differs_by']:.2g}")
+
+
+def _as_before(run: RunFolder, settings: Settings) -> Settings:
+    """With the execution that the run chose when it began: another one would give other round-off."""
+    try:
+        chosen = json.loads((run.path / "provenance.json").read_text())["execution"]
+    except (OSError, ValueError, KeyError, TypeError):  # of an earlier version, or removed: chosen anew
+        return settings
+    if settings.train.execution != "auto" or chosen not in EXECUTIONS:
+        return settings
+    return dataclasses.replace(settings, train=dataclasses.replace(settings.train, execution=chosen))
 
 
 def settings_of(run: RunFolder) -> Settings:
@@ -140,16 +192,27 @@ def evaluate(
     return document
 
 
-def _prepare(settings: Settings) -> tuple[str, Trainer]:
-    if settings.train.threads is not None:
-        torch.set_num_threads(settings.train.threads)
+def _prepare(settings: Settings, exchange: Exchange) -> tuple[str, Trainer]:
+    threads = settings.train.threads
+    if threads is None and exchange.place.world > 1:
+        threads = distributed.threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
     on = build.device(settings.device)
-    return on, build.trainer(settings, build.family(settings, on), on)
+    if on.startswith("cuda:"):
+        torch.cuda.set_device(on)  # or whatever names no device would meet on the first GPU
+    return on, build.trainer(settings, build.family(settings, on), on, exchange)
+
+
+def _meta_steps(settings: Settings) -> int:
+    return 0 if settings.learner.name == "none" else settings.train.meta_steps
 
 
 def _train(run: RunFolder, settings: Settings, trainer: Trainer, progress: Progress, say: Say) -> None:
-    meta_steps = 0 if settings.learner.name == "none" else settings.train.meta_steps
-    if run.initialization.exists():
+    meta_steps = _meta_steps(settings)
+    finished = run.initialization.exists()
+    trainer.exchange.tell(None if finished else _snapshot(trainer))
+    if finished:
         return
     rows = run.rewind(trainer.step)
     tracker = _tracker(run, settings, "train", rows or None, say)
@@ -170,21 +233,28 @@ def _train(run: RunFolder, settings: Settings, trainer: Trainer, progress: Progr
         tracker.close(code)
 
 
+def _snapshot(trainer: Trainer) -> Checkpoint:
+    """The state on the CPU, where it can be had even after a GPU waits in vain for another process."""
+    return Checkpoint(trainer.step, {name: tensor.cpu() for name, tensor in trainer.state().items()})
+
+
 @contextlib.contextmanager
 def _saving(run: RunFolder, trainer: Trainer) -> Iterator[Callable[[bool], None]]:
     """Keep the state after every meta-step, so that whatever ends the run, a whole one can be saved."""
-    kept = Checkpoint(trainer.step, trainer.state())
+    kept = _snapshot(trainer)
     saved = kept.step
+    leaving = False
 
     def completed(save: bool) -> None:
         nonlocal kept, saved
-        kept = Checkpoint(trainer.step, trainer.state())
+        kept = _snapshot(trainer)
         if save:
             run.save(kept)
             saved = kept.step
 
     def stop(number: int, frame: object) -> None:
-        raise Stopped
+        if not leaving:  # torchrun sends it while an error, another process's end, is already being dealt with
+            raise Stopped
 
     try:
         previous = signal.signal(signal.SIGTERM, stop)
@@ -193,10 +263,11 @@ def _saving(run: RunFolder, trainer: Trainer) -> Iterator[Callable[[bool], None]
     try:
         yield completed
     finally:
-        if previous is not None:
-            signal.signal(signal.SIGTERM, previous)
+        leaving = True
         if kept.step > saved:
             run.save(kept)
+        if previous is not None:
+            signal.signal(signal.SIGTERM, previous)
 
 
 def _tracker(

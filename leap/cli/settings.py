@@ -1,7 +1,7 @@
 """What can be set: one typed schema for every command, its defaults being the paper's Omniglot protocol."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -67,8 +67,11 @@ class Train:
     """Meta-steps between checkpoints."""
     most_bad: Share = 0.5
     """Share of a meta-batch that may be lost to NaN or infinity before the run stops."""
-    execution: Literal["auto", "batched", "sequential"] = "auto"
-    """Tasks of a walk in one vmap, or one after another; auto: batched on a GPU, sequential on a CPU."""
+    execution: Literal["auto", "batched", "sequential", "compiled", "captured"] = "auto"
+    """Tasks of a walk in one vmap (as it is, compiled, or recorded as a CUDA graph), or one after another; auto: the
+    quickest by a short measurement on a GPU, sequential on a CPU."""
+    precision: Literal["highest", "tf32", "bf16"] = "highest"
+    """In which losses compute: float32, or convolutions and products in TF32 (on a GPU) or bfloat16."""
     threads: Count | None = None
     """CPU threads; by default torch's choice."""
 
@@ -101,14 +104,16 @@ class Wandb:
 
 @dataclass(frozen=True)
 class Compare:
-    """A comparison: every learner with every seed."""
+    """A comparison: every learner with every seed, at every setting of a grid."""
 
     learners: tuple[str, ...] = ("leap", "reptile", "fomaml", "finetune", "none")
     """Names in configs/learner, other names there are (`short/leap`), or YAML files."""
     seeds: tuple[Seed, ...] = (0, 1, 2)
     """Seeds."""
-    jobs: Count = 2
-    """Runs at a time."""
+    grid: dict[str, Any] = field(default_factory=dict)
+    """Other settings to vary, each with its values: {tasks.train: [1, 3, 5]}; every combination is a configuration."""
+    jobs: Count | None = None
+    """Runs at a time, each on its share of the cores; by default one a GPU, without GPUs one a core."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""`leap train`: meta-train an initialization in a run folder, or go on with one."""
+"""`leap train`: meta-train an initialization in a run folder, or go on with one; under torchrun, in many processes."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,14 +29,44 @@ def main(argv: Sequence[str]) -> int:
         return 0
     if given.options["resume"] and given.options["out"]:
         raise UsageError(f"--resume {given.options['resume']} and --out {given.options['out']} exclude each other")
+    from leap import distributed
+
+    if not distributed.place().first:
+        return 0 if given.options["print_config"] else _follow()
     if given.options["resume"] is None:
         settings = configuration.load(Settings, given.files, given.overrides, flags=[o.name for o in OPTIONS])
         if given.options["print_config"]:
             print(configuration.to_yaml(settings), end="")
             return 0
         name = f"{settings.tasks.name}-{settings.learner.name}-seed{settings.seed}"
-        return _carry_out(settings, given.options["out"] or Path("runs") / name, resume=False)
+        return _start(settings, given.options["out"] or Path("runs") / name)
     return _resume(given)
+
+
+def _follow() -> int:
+    """Train as a process that is not the first, which says what there is to say."""
+    from leap import distributed
+    from leap.cli import lifecycle
+
+    try:
+        with distributed.together() as exchange:
+            lifecycle.follow(exchange)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _start(settings: Settings, out: Path) -> int:
+    """A new run; where torchrun may have started the command again, the same run goes on in its folder."""
+    from leap import distributed
+    from leap.cli import lifecycle
+    from leap.run import RunFolder
+
+    if not (distributed.restartable() and RunFolder.started(out)):
+        return _carry_out(settings, out, resume=False)
+    own = lifecycle.reconcile(RunFolder.open(out), settings)
+    print(f"{out} holds this run already; going on from its last checkpoint", file=sys.stderr)
+    return _carry_out(own, out, resume=True)
 
 
 def _resume(given: Arguments) -> int:
@@ -55,10 +86,14 @@ def _resume(given: Arguments) -> int:
 def _carry_out(settings: Settings, out: Path, *, resume: bool) -> int:
     from tqdm import tqdm
 
+    from leap import distributed
     from leap.cli import lifecycle
     from leap.run import RunFolder
 
-    with tqdm(total=settings.train.meta_steps, unit="step", desc=out.name, disable=None, dynamic_ncols=True) as bar:
+    with (
+        distributed.together() as exchange,
+        tqdm(total=settings.train.meta_steps, unit="step", desc=out.name, disable=None, dynamic_ncols=True) as bar,
+    ):
 
         def progress(step: int, metrics: dict[str, float]) -> None:
             bar.set_postfix_str(describe(metrics), refresh=False)
@@ -66,9 +101,9 @@ def _carry_out(settings: Settings, out: Path, *, resume: bool) -> int:
 
         try:
             if resume:
-                run = lifecycle.resume(RunFolder.open(out), settings, progress)
+                run = lifecycle.resume(RunFolder.open(out), settings, progress, exchange=exchange)
             else:
-                run = lifecycle.start(settings, out, progress)
+                run = lifecycle.start(settings, out, progress, exchange=exchange)
         except KeyboardInterrupt:
             bar.close()
             print(f"\nsaved; go on with: leap train --resume {out}", flush=True)

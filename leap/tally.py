@@ -1,0 +1,97 @@
+"""A share of a meta-batch as one vector, so that processes that train together add up one tensor a meta-step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from leap.walk import Walk
+
+SUMS = (
+    *("good", "bad", "steps", "loss", "loss_first", "loss_last", "path_length"),
+    *("scored", "error", "error_last", "mark"),
+)
+"""What stands behind the meta-gradient, the mark last. Walks that met NaN or infinity count in `bad` alone."""
+
+MARKS = 4096  # so that a sum of 4096 marks is exact in float32
+
+
+def finite_walks(walked: Walk) -> Tensor:
+    """Which walks [T] met finite numbers only."""
+    good: Tensor = walked.losses.isfinite().all(dim=1) & walked.results["learner"].isfinite().all(dim=1)
+    return good
+
+
+def tally(walked: Walk | None, meta: Tensor) -> Tensor:
+    """A share of a meta-batch as one vector, whose sum over shares is that of the whole meta-batch.
+
+    Args:
+        walked: The share, with the folds `learner` and `path_length`; None for a process without a task.
+        meta: Meta-parameters [m], as they were before the meta-step.
+
+    Returns:
+        [m + len(SUMS)], in the parameters' precision or float32, whichever is finer: the sum of the good walks'
+        meta-gradients, then SUMS.
+
+    Example:
+        >>> meta = torch.zeros(2)
+        >>> results = {"learner": torch.tensor([[1.0, 2.0], [torch.nan, 0.0]]), "path_length": torch.ones(2)}
+        >>> share = Walk(torch.zeros(2, 2), torch.ones(2, 3), results, {})
+        >>> (tally(share, meta) + tally(None, meta))[:5]     # the gradient, one good walk, one bad, three steps
+        tensor([1., 2., 1., 1., 3.])
+    """
+    finer = torch.promote_types(meta.dtype, torch.float32)
+    values = dict.fromkeys(SUMS, meta.new_zeros(())) | {"mark": mark(meta)}
+    grad = torch.zeros_like(meta)
+    if walked is not None:
+        good = finite_walks(walked)
+        values |= _sums(walked, good)
+        grad = torch.where(good.unsqueeze(1), walked.results["learner"], 0).sum(dim=0)
+    return torch.cat([grad.to(finer), torch.stack([values[name].to(finer) for name in SUMS])])
+
+
+def _sums(walked: Walk, good: Tensor) -> dict[str, Tensor]:
+    losses, count = walked.losses, good.sum()
+    summed = {"loss": losses.double().sum(dim=1), "loss_first": losses[:, 0], "loss_last": losses[:, -1]}
+    summed |= {"path_length": walked.results["path_length"]}
+    counted = {"good": count, "bad": (~good).sum(), "steps": count * losses.shape[1]}
+    if "error" in walked.aux:
+        errors = walked.aux["error"]
+        summed |= {"error": errors.double().sum(dim=1), "error_last": errors[:, -1]}
+        counted["scored"] = count
+    return counted | {name: torch.where(good, value, 0).double().sum() for name, value in summed.items()}
+
+
+def mark(meta: Tensor) -> Tensor:
+    """A number below MARKS that parameters [m] which differ in a bit hardly share.
+
+    Every process adds its mark to the sum; where all are equal, the sum is their number times each one's own.
+    """
+    whole = {2: torch.int16, 4: torch.int32, 8: torch.int64}[meta.element_size()]
+    return meta.view(whole).sum(dtype=torch.int64) % MARKS
+
+
+def read(total: Tensor, own_mark: Tensor) -> tuple[dict[str, float], float]:
+    """SUMS over all processes, and this one's own mark, in one synchronisation with the device."""
+    *numbers, own = torch.cat([total[-len(SUMS) :], own_mark.reshape(1)]).tolist()
+    return dict(zip(SUMS, numbers, strict=True)), own
+
+
+def logged(sums: Mapping[str, float], grad: Tensor, update: Tensor) -> dict[str, float]:
+    """Means over the good walks of the whole meta-batch, under the keys of docs/metrics.md."""
+    good, steps = sums["good"], sums["steps"]
+    gradient_norm, update_norm = torch.stack([grad.norm(), update.norm()]).tolist()
+    values = {
+        "train/loss": sums["loss"] / steps,
+        "train/loss_first": sums["loss_first"] / good,
+        "train/loss_last": sums["loss_last"] / good,
+        "train/path_length": sums["path_length"] / good,
+        "meta/gradient_norm": gradient_norm,
+        "meta/update_norm": update_norm,
+        "meta/bad_tasks": sums["bad"],
+    }
+    if sums["scored"] > 0:
+        values |= {"train/error": sums["error"] / steps, "train/error_last": sums["error_last"] / good}
+    return values
