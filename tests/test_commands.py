@@ -33,7 +33,7 @@ def leap(*arguments):
 
 @pytest.mark.parametrize("config", EXPERIMENTS, ids=lambda p: p.stem)
 def test_every_experiment_runs_two_meta_steps(config, tmp_path, request):
-    if config.stem in ("omniglot", "omniglot-reduced", "image-sets", "digit-tasks"):
+    if config.stem in ("omniglot", "omniglot-reduced", "sweep-omniglot", "image-sets", "digit-tasks"):
         request.getfixturevalue("data_folder")
     small = ["--train.inner-steps", "2", "--train.meta-batch", "2", *QUICK]
     if "filters" in config.read_text() or "omniglot" in config.read_text():
@@ -234,27 +234,22 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_comparison_that_is_stopped_saves_every_run_and_starts_no_other(number, tmp_path):
+@pytest.mark.parametrize("stop", ["Ctrl-C", "SIGTERM", "SIGTERM to every process"])
+def test_a_comparison_that_is_stopped_saves_every_run_and_starts_no_other(stop, tmp_path):
     out = tmp_path / "all"
     command = [sys.executable, "-m", "leap", "compare", "sinusoid.yaml", "--tracking", "none", "--out", str(out)]
-    command += [
-        "--compare.seeds",
-        "0",
-        "1",
-        "--compare.learners",
-        "sinusoid/leap",
-        "reptile",
-        "--train.meta-steps",
-        "9999",
-    ]
-    started = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    command += ["--compare.seeds", "0", "1", "--compare.learners", "sinusoid/leap", "reptile", "--compare.jobs", "2"]
+    command += ["--train.meta-steps", "9999"]
+    started = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
     runs = [RunFolder(out / f"leap-seed{seed}") for seed in (0, 1)]
     for _ in range(1200):
         if all(len(run.rows()) > 3 for run in runs):
             break
         time.sleep(0.1)
-    started.send_signal(number)
+    if stop == "SIGTERM":
+        started.terminate()
+    else:
+        os.killpg(started.pid, signal.SIGINT if stop == "Ctrl-C" else signal.SIGTERM)
     told, _ = started.communicate(timeout=60)
     assert started.returncode == 130 and "repeat the command to go on" in told
     assert {path.name for path in out.iterdir()} == {"leap-seed0", "leap-seed1"}

@@ -244,3 +244,11 @@ FLAGS = st.sampled_from([*(f"--{path}" for path in PATHS), *ODD])
 @fuzz(80)
 def test_random_words_give_a_plan_or_a_usage_error(words: list[str]) -> None:
     attempt([], words)
+
+
+def test_a_name_below_a_value_is_refused_in_words(capsys):
+    from leap.cli import main
+
+    assert main.main(["train", "--tasks.ways.x", "1"]) == 2
+    told = capsys.readouterr().err
+    assert "tasks.ways.x" in told and "defect" not in told

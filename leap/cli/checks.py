@@ -81,7 +81,8 @@ def suggestion(address: Address, schema: type, data: dict[str, Any]) -> str:
     for leaf in known:
         if "_".join(map(str, leaf)) == str(word).replace("-", "_"):  # meta_lr for meta.lr
             return f"did you mean {dotted(leaf)}?"
-    siblings = list(dict.fromkeys(str(leaf[len(level)]) for leaf in known if list(leaf[: len(level)]) == level))
+    inside = [leaf for leaf in known if list(leaf[: len(level)]) == level and len(leaf) > len(level)]
+    siblings = list(dict.fromkeys(str(leaf[len(level)]) for leaf in inside))  # none below a field that holds a value
     if close := nearest(str(word), siblings):
         return f"did you mean {dotted((*level, close))}?"
     elsewhere = [dotted(leaf) for leaf in known if leaf[-1] == str(word).replace("-", "_")]

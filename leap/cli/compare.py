@@ -1,26 +1,28 @@
-"""`leap compare`: every learner with every seed, evaluated on the same held-out tasks, in one table and one report.
+"""`leap compare`: learners x settings x seeds, evaluated on the same held-out tasks, in one table and one report.
 
 Runs that are finished are left alone and runs that were stopped go on, so the command can be repeated at any time.
 """
 
 from __future__ import annotations
 
+import csv
 import dataclasses
-import json
-import multiprocessing
-import os
-import queue
-import signal
+import io
+import itertools
+import re
+import shlex
 from collections.abc import Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from leap.cli import configuration
-from leap.cli.arguments import Option, help_text, split
-from leap.cli.settings import Settings
-from leap.errors import LeapError, RunError, UsageError
-from leap.run import RunFolder, check_free
+from leap.cli import checks, configuration, sources, sweep
+from leap.cli import schema as declared
+from leap.cli.arguments import Arguments, Option, help_text, split
+from leap.cli.settings import Compare, Settings
+from leap.errors import RunError, UsageError
+
+if TYPE_CHECKING:
+    from leap.report import Summary
 
 OPTIONS = [
     Option(
@@ -29,12 +31,20 @@ OPTIONS = [
         "Folder of the runs, the report and its pictures; by default runs/NAME of the first file.",
         "DIR",
     ),
+    Option("--train-only", "flag", "Neither evaluate nor report: repeat the command without it for that."),
+    Option(
+        "--wandb-sweep",
+        "path",
+        "Write a wandb sweep of the same runs to this file and stop; its agents may run on any machines.",
+        "FILE.yaml",
+    ),
     Option("--print-config", "flag", "Show the settings of every run as YAML and stop."),
 ]
-USAGE = "leap compare [FILE.yaml ...] [--FIELD VALUE ...] [--out DIR]"
+USAGE = "leap compare [FILE.yaml ...] [--FIELD VALUE ...] [--compare.grid.FIELD VALUE ...] [--out DIR]"
 ABOUT = (
-    "Train every learner of compare.learners with every seed of compare.seeds, evaluate all on the same held-out "
-    "tasks, and put them in one table and one report. Finished runs are left alone: repeat the command to go on."
+    "Train every learner of compare.learners with every seed of compare.seeds, at every combination of the settings in "
+    "compare.grid (--compare.grid.tasks.train 1 3 5), evaluate all on the same held-out tasks, and put them in one "
+    "table and one report. Finished runs are left alone: repeat the command to go on. A run that fails stops no other."
 )
 
 
@@ -50,175 +60,237 @@ def main(argv: Sequence[str]) -> int:
         print("---\n".join(configuration.to_yaml(settings) for settings in runs.values()), end="")
         return 0
     base = next(iter(runs.values()))
-    name = Path(given.files[0]).stem if given.files else base.tasks.name
-    out: Path = given.options["out"] or Path("runs") / name
+    out: Path = given.options["out"] or Path("runs") / (Path(given.files[0]).stem if given.files else base.tasks.name)
+    if file := given.options["wandb_sweep"]:
+        return _write_sweep(file, given, out, len(runs))
     runs = {name: _grouped(settings, out.resolve().name) for name, settings in runs.items()}
-    unfinished = check(out, runs)
-    if unfinished:
-        carry_out(out, unfinished, base.compare.jobs)
-    _tell(out, [out / name for name in runs])
+    evaluate = not given.options["train_only"]
+    unfinished = check(out, runs, evaluate)
+    failures = sweep.carry_out(out, unfinished, base.compare.jobs, evaluate=evaluate) if unfinished else {}
+    folders = [out / name for name, settings in runs.items() if sweep.is_evaluated(out / name, settings)]
+    if evaluate and folders:
+        _tell(out, folders, list(axes(base.compare)))
+    if failures:
+        told = [f"  {name}: {why}" for name, why in failures.items()]
+        raise RunError("\n".join([f"{len(failures)} of {len(unfinished)} runs failed:", *told]))
     return 0
 
 
-def _tell(out: Path, folders: list[Path]) -> None:
-    """The table, the report and where the pictures are."""
-    from leap.report import comparison_text, pictures, summarize, write_report
-
-    summary = summarize(folders)
-    report, picture = write_report(folders, out / "report.html"), pictures.comparison(summary, out / "comparison.png")
-    print(comparison_text(summary))
-    print(f"report    {report}\npicture   {picture}\ncurves    {out}/*/pictures/learning-curves.png")
-    if any(out.glob("*/wandb/offline-run-*")):
-        print(f"wandb     logged offline; to send it to an account: wandb sync {out}/*/wandb/offline-run-*")
-
-
 def plan(files: Sequence[str], overrides: Sequence[str]) -> dict[str, Settings]:
-    """Settings of every run by its name: the base's files, then the learner's, then the command line."""
+    """Settings of every run by its name: the base's files, the learner's, the command line, then the grid's values.
+
+    Raises:
+        UsageError: settings that cannot be, or runs that do not differ.
+    """
     base = configuration.load(Settings, files, overrides)
+    varied = axes(base.compare)
+    cells = [dict(zip(varied, values, strict=True)) for values in itertools.product(*varied.values())]
     runs = {}
     for learner in base.compare.learners:
         source = learner if "/" in learner or learner.endswith((".yaml", ".yml")) else f"learner/{learner}"
-        settings = configuration.load(Settings, [*files, source], overrides)
-        for seed in base.compare.seeds:
-            runs[f"{Path(source).stem}-seed{seed}"] = dataclasses.replace(settings, seed=seed)
-    expected = len(base.compare.learners) * len(base.compare.seeds)
-    if len(runs) != expected or not runs:
+        own = configuration.load(Settings, [*files, source], overrides)
+        for cell in cells:
+            settings = _varied(own, cell, learner)
+            for seed in base.compare.seeds:
+                name = "-".join([Path(source).stem, *_labels(cell), f"seed{seed}"])
+                runs[name] = dataclasses.replace(settings, seed=seed)
+    expected = len(base.compare.learners) * len(cells) * len(base.compare.seeds)
+    if not runs or len(runs) != expected or len(set(map(repr, runs.values()))) != expected:
+        also = f", grid {varied}" if varied else ""
         raise UsageError(
-            f"compare needs learners and seeds that differ, got {base.compare.learners} and {base.compare.seeds}"
+            "compare needs learners, seeds and values that differ, "
+            f"got {base.compare.learners} and {base.compare.seeds}{also}"
         )
     return runs
 
 
-def check(out: Path, runs: dict[str, Settings]) -> dict[str, Settings]:
+def axes(compare: Compare) -> dict[str, list[Any]]:
+    """The settings that the grid varies, each with its values.
+
+    Example:
+        >>> axes(Compare(grid={"tasks.train": [1, 3], "inner": {"lr": 0.1}}))
+        {'tasks.train': [1, 3], 'inner.lr': [0.1]}
+
+    Raises:
+        UsageError: a setting that does not make another configuration, or has no values.
+    """
+    found = {
+        path.replace("-", "_"): values if isinstance(values, list) else [values]
+        for path, values in configuration.flatten(compare.grid).items()
+    }
+    for path, values in found.items():
+        if why := _unfit(path):
+            raise UsageError(f"compare.grid: {path} {why}")
+        if not values:
+            raise UsageError(f"compare.grid: {path} has no values; write {path}: [...] with at least one")
+    return found
+
+
+def check(out: Path, runs: dict[str, Settings], evaluate: bool = True) -> dict[str, Settings]:
     """Refuse before the first run starts what would fail later: folders of other runs, settings nobody can build.
 
     Returns:
-        The runs that are not finished and evaluated yet.
+        The runs that are not finished yet, which with `evaluate` means evaluated.
     """
-    from leap.cli import build, lifecycle
+    from leap.cli import lifecycle
+    from leap.run import RunFolder, check_free
 
     unfinished = {}
     for name, settings in runs.items():
-        if RunFolder.started(out / name):
-            lifecycle.reconcile(RunFolder.open(out / name), settings)
+        folder = RunFolder(out / name)
+        if RunFolder.started(folder.path):
+            lifecycle.reconcile(folder, settings)
         else:
-            check_free(out / name)
-        if not _is_evaluated(out / name, settings):
+            check_free(folder.path)
+        if not (sweep.is_evaluated(folder.path, settings) if evaluate else folder.initialization.exists()):
             unfinished[name] = settings
-    for settings in {s.learner.name: s for s in unfinished.values()}.values():
-        on = build.device(settings.device)
-        build.trainer(settings, build.family(settings, on), on)
+    _build(unfinished)
     return unfinished
 
 
-def carry_out(out: Path, runs: dict[str, Settings], jobs: int) -> None:
-    """Train and evaluate all runs, `jobs` at a time, each in a process with its share of the cores.
+def _build(runs: dict[str, Settings]) -> None:
+    """Build what runs need, each kind once; on the CPU, since a GPU may take one process only, the one that trains.
 
     Raises:
-        LeapError: a run failed; the others have been finished first.
+        UsageError: what cannot be built, or kinds whose held-out tasks differ, so that no report could compare them.
     """
-    from tqdm import tqdm
+    from leap.cli import build
 
-    context = multiprocessing.get_context("spawn")
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    total = sum(_length(settings) for settings in runs.values())
-    with (
-        context.Manager() as manager,
-        ProcessPoolExecutor(min(jobs, len(runs)), mp_context=context, initializer=_ignore_interrupts) as pool,
-        tqdm(total=total, unit="step", desc="all runs", disable=None, dynamic_ncols=True) as bar,
-    ):
-        messages, stop = manager.Queue(), manager.Event()
-        futures = {pool.submit(work, out / name, s, threads, messages, stop): name for name, s in runs.items()}
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is a stop like Ctrl-C
-        try:
-            _follow(list(futures), messages, bar)
-        except KeyboardInterrupt:
-            bar.close()
-            print("\nstopping; repeat the command to go on", flush=True)
-            stop.set()  # a process that ends its run would take up the next
-            for process in list((pool._processes or {}).values()):
-                process.terminate()  # SIGTERM: each run saves and ends
-            raise
-        finally:
-            signal.signal(signal.SIGTERM, before)
-    failed = {name: future.exception() for future, name in futures.items() if future.exception() is not None}
-    for error in failed.values():
-        if error is not None and not isinstance(error, LeapError):
-            raise error
-    if failed:
-        raise RunError(
-            "\n".join([f"{len(failed)} of {len(runs)} runs failed:", *(f"  {n}: {e}" for n, e in failed.items())])
-        )
+    seed = min((settings.seed for settings in runs.values()), default=0)
+    kinds: dict[str, tuple[str, Settings]] = {}
+    for name, settings in runs.items():
+        alike = dataclasses.replace(settings, seed=seed)
+        kinds.setdefault(repr(alike), (name, alike))
+    held_out: dict[tuple[str, ...], str] = {}
+    for _, group in itertools.groupby(sorted(kinds.values(), key=_tasks), key=_tasks):
+        same = list(group)
+        name, first = same[0]
+        if first.device != "auto":
+            build.device(first.device)
+        family = build.family(first, "cpu")
+        for _, settings in same:
+            build.trainer(settings, family, "cpu")
+        held_out.setdefault(tuple(family.name(task) for task in family.ids(first.evaluate.split)), name)
+    if len(held_out) > 1:
+        told = [f"  {name}: {len(tasks)} tasks, {', '.join(tasks[:3])}, ..." for tasks, name in held_out.items()]
+        cure = "held-out tasks differ between runs, which cannot be compared; give them folders of their own:"
+        raise UsageError("\n".join([cure, *told]))
 
 
-def work(path: Path, settings: Settings, threads: int, messages: Any, stop: Any) -> None:
-    """One run in a process of its own, from wherever it stands to its evaluation."""
-    if stop.is_set():
-        return
-    import torch
-
-    from leap.cli import lifecycle
-
-    torch.set_num_threads(threads)
-    name, length = path.name, _length(settings)
-
-    def trained(step: int, metrics: dict[str, float]) -> None:
-        messages.put((name, step))
-
-    done = settings.train.meta_steps
-
-    def evaluated() -> None:
-        nonlocal done
-        done += 1
-        messages.put((name, done))
-
-    if RunFolder.started(path):
-        run = lifecycle.resume(RunFolder.open(path), settings, trained, _silent)
-    else:
-        run = lifecycle.start(settings, path, trained, _silent)
-    if not _is_evaluated(run.path, settings):
-        lifecycle.evaluate(run, settings, evaluated, _silent)
-    messages.put((name, length))
+def _tasks(run: tuple[str, Settings]) -> str:
+    """What the run's family is made of."""
+    return f"{run[1].tasks} {run[1].model}"
 
 
-def _is_evaluated(folder: Path, settings: Settings) -> bool:
-    """Whether the evaluation in the folder is the one these settings ask for."""
-    try:
-        document = json.loads((folder / "evaluation.json").read_text())
-    except (OSError, ValueError):  # missing or damaged: evaluated anew
-        return False
-    choice = settings.evaluate
-    asked = (choice.split, choice.steps, list(range(choice.repetitions)))
-    return tuple(document.get(key) for key in ("split", "steps", "evaluation_seeds")) == asked
+def _tell(out: Path, folders: list[Path], varied: Sequence[str]) -> None:
+    """The table, the report and where the pictures are."""
+    from leap.report import comparison_text, pictures, summarize, write_report
+    from leap.run import write_atomic
+
+    summary = summarize(folders)
+    report, picture = write_report(folders, out / "report.html"), pictures.comparison(summary, out / "comparison.png")
+    write_atomic(out / "runs.csv", table(summary, varied).encode())
+    print(comparison_text(summary))
+    print(f"report    {report}\npicture   {picture}\ntable     {out / 'runs.csv'}")
+    print(f"curves    {out}/*/pictures/learning-curves.png")
+    if any(out.glob("*/wandb/offline-run-*")):
+        print(f"wandb     logged offline; to send it to an account: wandb sync {out}/*/wandb/offline-run-*")
 
 
-def _length(settings: Settings) -> int:
-    """Units of progress: meta-steps, and an evaluation's repetitions from two initializations."""
-    return settings.train.meta_steps + 2 * settings.evaluate.repetitions
+def table(summary: Summary, varied: Sequence[str]) -> str:
+    """A row a run, as CSV: its configuration, learner, seed, what the grid varies, and means over held-out tasks.
+
+    Random initializations are the rows of learner `none`, a row a seed for all runs that started from the same one;
+    what the grid varies is empty there.
+    """
+    keys = [measure.key for measure in summary.measures]
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["run", "configuration", "learner", "seed", *varied, *keys])
+    for row in summary.rows:
+        for run, *values in zip(row.runs, *(row.values(key) for key in keys), strict=True):
+            fields = {} if row.baseline else configuration.flatten(dict(run.config))
+            learner = "none" if row.baseline else run.learner
+            cell = [fields.get(path, "") for path in varied]
+            rows.writerow([run.folder.name, row.label, learner, run.seed, *cell, *values])
+    return text.getvalue()
 
 
-def _follow(futures: list[Future[None]], messages: Any, bar: Any) -> None:
-    """Wait for all runs, moving the bar."""
-    reached: dict[str, int] = {}
-    while not all(future.done() for future in futures) or not messages.empty():
-        try:
-            name, step = messages.get(timeout=0.2)
-        except queue.Empty:
-            continue
-        bar.set_postfix_str(name, refresh=False)
-        bar.update(step - reached.get(name, 0))
-        reached[name] = step
+def _write_sweep(file: Path, given: Arguments, out: Path, count: int) -> int:
+    from leap.cli.wandb_sweep import portable, specification
+
+    if file.exists():
+        raise UsageError(f"{file} is there already; remove it, or name another file")
+    grid = sources.dump(specification(given.files, given.overrides, out))
+    words = map(portable, [*given.files, *given.overrides, "--out", str(out)])
+    again = shlex.join(["leap", "compare", *words])
+    text = (
+        f"# {count} runs: wandb sweep {file.name}; then, on each machine, wandb agent with the name that this gives.\n"
+    )
+    text += f"# At last evaluation and report, where the folders of the runs are: {again}\n"
+    file.write_text(text + grid, encoding="utf-8")
+    print(f"sweep     {file}: {count} runs\nstart     wandb sweep {file}\nat last   {again}")
+    return 0
+
+
+def _unfit(path: str) -> str | None:
+    """Why a setting cannot be varied, or None."""
+    from leap.report.differences import IGNORED
+
+    section = path.split(".")[0]
+    if section == "seed":
+        return "is varied by compare.seeds; write the seeds there"
+    if path in ("learner", "learner.name"):
+        return "is varied by compare.learners; write the learners there"
+    if section == "evaluate":
+        return "would make evaluations that cannot be compared; compare them in folders of their own"
+    if section == "measure" or section in IGNORED or path in IGNORED:
+        return "does not change what is learned; leave it out"
+    return None
+
+
+def _varied(settings: Settings, cell: dict[str, Any], learner: str) -> Settings:
+    """The settings with a cell's values in place."""
+    data = configuration.to_dict(settings)
+    known = [leaf for leaf, _ in declared.leaves(Settings, data)]
+    unions = [address for address, _, _ in declared.choices(Settings, data)]
+    lines = []
+    for path, value in cell.items():
+        address = tuple(path.split("."))
+        above = next((leaf for leaf in known if address[: len(leaf)] == leaf), None)
+        if address[:-1] in unions and address[-1] == "name":
+            union = declared.dotted(address[:-1])
+            lines.append(
+                f"{path}: a grid cannot switch the {union}; write a comparison for each, with its own YAML file"
+            )
+        elif above is None:
+            lines.append(f"{path}: there is no such setting; {checks.suggestion(address, Settings, data)}")
+        elif above != address and not isinstance(declared.get(data, above), dict):
+            lines.append(f"{path}: {declared.dotted(above)} has no parts; write {declared.dotted(above)}: [...]")
+        else:
+            declared.put(data, address, value)
+    made, problems = checks.check(Settings, data)
+    lines += [f"{declared.dotted(problem.address)}: {problem.text}" for problem in problems]
+    lines += made.problems() if made else []
+    if lines or made is None:
+        raise UsageError("\n".join(f"compare.grid, with {learner}: {line}" for line in lines))
+    return made
+
+
+def _labels(cell: dict[str, Any]) -> list[str]:
+    """A part of a run's name for each value: `train=3`, with the whole path where its last word is not enough."""
+    last = [path.rpartition(".")[2] for path in cell]
+    shown = [word if last.count(word) == 1 else path for word, path in zip(last, cell, strict=True)]
+    return [f"{name}={_text(value)}" for name, value in zip(shown, cell.values(), strict=True)]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return "x".join(map(_text, value))
+    text = str(value).lower() if value is None or isinstance(value, bool) else str(value)
+    return re.sub(r"[^\w.+-]+", "_", text)
 
 
 def _grouped(settings: Settings, group: str) -> Settings:
     """The same settings, in the comparison's wandb group unless they name one."""
     return dataclasses.replace(settings, wandb=dataclasses.replace(settings.wandb, group=settings.wandb.group or group))
-
-
-def _silent(text: str) -> None:
-    """What tracking tells about a single run; the comparison says it once for all."""
-
-
-def _ignore_interrupts() -> None:
-    """Ctrl-C reaches every process of a terminal; the parent decides what becomes of the runs."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,262 @@
+"""Many runs on one machine: workers that each hold their share of the cores, or a GPU, and take one run after another.
+
+A run that fails takes its worker with it and nothing else; whatever stops the command saves every run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import signal
+import sys
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from leap.cli.places import Place, machine, settle
+from leap.cli.settings import Settings
+from leap.errors import LeapError
+
+INTERVAL = 0.1  # seconds between two words of a worker: fast runs would keep the parent busy reading
+
+
+def carry_out(
+    out: Path, runs: Mapping[str, Settings], jobs: int | None = None, *, evaluate: bool = True
+) -> dict[str, str]:
+    """Train all runs, each in the folder of its name, and evaluate them.
+
+    Args:
+        out: Folder of the run folders.
+        runs: Settings by name.
+        jobs: Runs at a time; None: as many as there are GPUs, else cores.
+        evaluate: Whether runs are evaluated after training.
+
+    Returns:
+        What went wrong, by the name of the run.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C or SIGTERM; all runs have been saved.
+    """
+    from tqdm import tqdm
+
+    device = next(iter(runs.values())).device
+    total = sum(length(settings, evaluate) for settings in runs.values())
+    with (
+        _interruptible(),
+        tqdm(total=total, unit="step", desc="all runs", disable=None, dynamic_ncols=True) as bar,
+    ):
+        crew = _Crew(out, runs, evaluate, bar)
+        try:
+            crew.work(machine(jobs, device, len(runs)))
+        except BaseException as error:
+            bar.close()
+            if isinstance(error, KeyboardInterrupt):
+                print("\nstopping; repeat the command to go on", flush=True)
+            crew.stop()
+            raise
+    return crew.failures
+
+
+class _Worker:
+    """A process, and what it is at."""
+
+    def __init__(self, place: Place, evaluate: bool) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.place = place
+        self.run: str | None = None
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, place, evaluate))
+        self.process.start()
+        theirs.close()  # so that the end of the process ends the connection
+
+    def take(self, job: tuple[Path, Settings] | None) -> None:
+        """Hand over a run; None: there is no other."""
+        self.run = job[0].name if job else None
+        with contextlib.suppress(OSError):  # it has just died, which reading from it will tell
+            self.connection.send(job)
+
+    def end(self) -> str:
+        """What to say of a process that ended before its run did."""
+        self.process.join()
+        code = self.process.exitcode or 0
+        if code >= 0:
+            return f"its process ended early (exit code {code})"
+        name = signal.Signals(-code).name
+        memory = "; memory may have run out, try fewer --compare.jobs" if name == "SIGKILL" else ""
+        return f"its process was ended by {name}{memory}"
+
+
+class _Crew:
+    """The workers, the runs that wait for one, and what became of the others."""
+
+    def __init__(self, out: Path, runs: Mapping[str, Settings], evaluate: bool, bar: Any) -> None:
+        self.failures: dict[str, str] = {}
+        self._out, self._runs, self._evaluate, self._bar = out, runs, evaluate, bar
+        self._waiting = deque(runs)
+        self._reached: dict[str, int] = {}
+        self._workers: dict[Connection, _Worker] = {}
+
+    def work(self, at: Sequence[Place]) -> None:
+        """Start a worker at each place, and stay until no run is left."""
+        for place in at:
+            self._hire(place)
+        while self._workers:
+            for connection in wait(list(self._workers)):
+                assert isinstance(connection, Connection)
+                self._hear(self._workers[connection])
+
+    def stop(self) -> None:
+        """SIGTERM to all; each saves its run and ends."""
+        for worker in self._workers.values():
+            worker.process.terminate()
+            worker.connection.close()
+        for worker in self._workers.values():
+            worker.process.join()
+
+    def _hire(self, place: Place) -> None:
+        worker = _Worker(place, self._evaluate)
+        self._workers[worker.connection] = worker
+        self._hand_over(worker)
+
+    def _hand_over(self, worker: _Worker) -> None:
+        name = self._waiting.popleft() if self._waiting else None
+        worker.take(None if name is None else (self._out / name, self._runs[name]))
+
+    def _hear(self, worker: _Worker) -> None:
+        try:
+            word, value = worker.connection.recv()
+        except (EOFError, OSError):
+            return self._part(worker)
+        assert worker.run is not None
+        if word == "step":
+            self._move(worker.run, value)
+        elif word == "failed":
+            self._fail(worker, value)
+        else:
+            self._move(worker.run, length(self._runs[worker.run], self._evaluate))
+            self._hand_over(worker)
+
+    def _part(self, worker: _Worker) -> None:
+        """A worker is gone: a new process takes its place where there is work left."""
+        if worker.run is not None:
+            self._fail(worker, worker.end())
+        worker.process.join()
+        worker.connection.close()
+        del self._workers[worker.connection]
+        if self._waiting:
+            self._hire(worker.place)
+
+    def _fail(self, worker: _Worker, why: str) -> None:
+        assert worker.run is not None
+        self.failures[worker.run] = why
+        self._bar.write(f"failed    {worker.run}: {why}", file=sys.stderr)
+        worker.run = None
+
+    def _move(self, name: str, reached: int) -> None:
+        self._bar.set_postfix_str(name, refresh=False)
+        self._bar.update(reached - self._reached.get(name, 0))
+        self._reached[name] = reached
+
+
+def work(path: Path, settings: Settings, tell: Callable[[int], None], *, evaluate: bool = True) -> None:
+    """One run, from wherever it stands to its evaluation; `tell` takes how far it is, as `length` counts."""
+    from leap.cli import lifecycle
+    from leap.run import RunFolder
+
+    done = settings.train.meta_steps
+
+    def trained(step: int, metrics: dict[str, float]) -> None:
+        tell(step)
+
+    def evaluated() -> None:
+        nonlocal done
+        done += 1
+        tell(done)
+
+    if RunFolder.started(path):
+        run = lifecycle.resume(RunFolder.open(path), settings, trained, _silent)
+    else:
+        run = lifecycle.start(settings, path, trained, _silent)
+    if evaluate and not is_evaluated(run.path, settings):
+        lifecycle.evaluate(run, settings, evaluated, _silent)
+
+
+def is_evaluated(folder: Path, settings: Settings) -> bool:
+    """Whether the evaluation in the folder is the one these settings ask for."""
+    try:
+        document = json.loads((folder / "evaluation.json").read_text())
+    except (OSError, ValueError):  # missing or damaged: evaluated anew
+        return False
+    choice = settings.evaluate
+    asked = (choice.split, choice.steps, list(range(choice.repetitions)))
+    return tuple(document.get(key) for key in ("split", "steps", "evaluation_seeds")) == asked
+
+
+def length(settings: Settings, evaluate: bool = True) -> int:
+    """Units of progress: meta-steps, and an evaluation's repetitions from two initializations."""
+    return settings.train.meta_steps + 2 * settings.evaluate.repetitions * evaluate
+
+
+def _serve(connection: Connection, place: Place, evaluate: bool) -> None:
+    """Life of a worker: settle down, then a run after another until there is none."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # reaches every process of a terminal; the parent decides about runs
+    signal.signal(signal.SIGTERM, _stop)
+    last = 0.0
+
+    def tell(reached: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > INTERVAL:
+            last = time.monotonic()
+            _say(connection, "step", reached)
+
+    try:
+        settle(place)
+        while job := connection.recv():
+            path, settings = job
+            work(path, settings, tell, evaluate=evaluate)
+            _say(connection, "done", None)
+    except (KeyboardInterrupt, EOFError):
+        return  # told to stop, or left alone: the run is saved
+    except Exception as error:
+        _say(connection, "failed", _words(error))
+
+
+def _say(connection: Connection, word: str, value: Any) -> None:
+    try:
+        connection.send((word, value))
+    except OSError as error:  # whoever started this process is gone, and nobody would stop it
+        raise KeyboardInterrupt from error
+
+
+def _stop(number: int, frame: object) -> None:
+    # A scheduler may signal workers and their parent, which signals them again: the second must not cut short what
+    # the first began, the saving of the run.
+    if not isinstance(sys.exc_info()[1], KeyboardInterrupt):
+        raise KeyboardInterrupt
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, LeapError):
+        return str(error)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    text = " ".join(str(error).split())[:300]
+    return f"{type(error).__name__}: {text} ({Path(frame.filename).name}, line {frame.lineno})"
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """A scheduler's stop is a stop like Ctrl-C."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _silent(text: str) -> None:
+    """What tracking tells about a single run; the comparison says it once for all."""
