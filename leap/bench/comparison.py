@@ -69,8 +69,8 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Comparison:
 
     Returns:
         `moves`: ratios and seconds whose 95% intervals do not meet, and figures that differ by more than
-        `FIGURE_TOLERANCE`. A time without interval cannot be said to have moved. `notes`: rows left out and why, and
-        what makes seconds incomparable.
+        `FIGURE_TOLERANCE`. A time without interval cannot be said to have moved. `notes`: rows left out and why, goals
+        met in one and missed in the other, and what makes seconds incomparable.
 
     Seconds are compared on equal hardware and threads alone; ratios always, since both sides ran on one machine.
     """
@@ -87,8 +87,10 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Comparison:
             notes.append(f"{name}: sizes differ ({_shown(before)} then, {_shown(row)} now), not compared")
         else:
             moves += _moves(name, before, row, alike)
+            notes += _verdicts(name, before, row)
             if min(before["rounds"], row["rounds"]) < LEAST_ROUNDS:
                 notes.append(f"{name}: times of fewer than {LEAST_ROUNDS} rounds are not compared; raise --seconds")
+    notes += [f"{name}: in the older result alone" for name in old["rows"] if name not in new["rows"]]
     return Comparison(moves, notes)
 
 
@@ -111,6 +113,16 @@ def _moves(name: str, old: Mapping[str, Any], new: Mapping[str, Any], alike: boo
             points = [Spread(side["value"], None, None) for side in (before, value)]
             found.append(Move(name, key, value["unit"], *points))
     return found
+
+
+def _verdicts(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Goals that were met and are missed now, or the other way round."""
+    then = {goal["text"]: goal["verdict"] for goal in old["goals"]}
+    return [
+        f"{name}: the goal {goal['text']!r} was {then[goal['text']]} and is {goal['verdict']}"
+        for goal in new["goals"]
+        if {then.get(goal["text"]), goal["verdict"]} == {"met", "missed"}
+    ]
 
 
 def _apart(one: Spread, other: Spread) -> bool:

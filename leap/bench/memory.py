@@ -5,9 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import re
 import sys
+import weakref
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from leap.errors import RunError
 
@@ -55,6 +57,53 @@ def peak_memory(prepare: Prepare, *, device: str = "cpu", threads: int | None = 
         receive.close()
     process.join()
     return used
+
+
+def peak_tensors(work: Callable[[], object]) -> int:
+    """Most bytes of tensors, made by a piece of work, that are alive at once: an exact count, the same every time.
+
+    Args:
+        work: What to run, once, in this process. Tensors that stood there before are not counted.
+
+    Returns:
+        Bytes, on all devices together. What an operator needs inside itself does not show; `peak_memory` sees that too,
+        with the noise of allocators.
+
+    Example:
+        >>> import torch
+        >>> x = torch.zeros(1000)
+        >>> peak_tensors(lambda: x + x * 2), peak_tensors(lambda: x.mul_(2).view(10, 100)[3])  # two vectors; none
+        (8000, 0)
+    """
+    from torch import Tensor
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_map_only
+
+    known: dict[int, int] = {}  # bytes by storage alive; 0 for those that stood there before
+    now = most = 0
+
+    def forget(key: int) -> None:
+        nonlocal now
+        now -= known.pop(key)
+
+    def see(tensor: Any, made: bool) -> Any:
+        nonlocal now, most
+        storage = tensor.untyped_storage()
+        if id(storage) not in known:
+            known[id(storage)] = storage.nbytes() if made else 0
+            weakref.finalize(storage, forget, id(storage)).atexit = False
+            now += known[id(storage)]
+            most = max(most, now)
+        return tensor
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            tree_map_only(Tensor, lambda tensor: see(tensor, False), (args, kwargs or {}))
+            return tree_map_only(Tensor, lambda tensor: see(tensor, True), func(*args, **(kwargs or {})))
+
+    with Watch():
+        work()
+    return most
 
 
 def _child(send: Connection, prepare: Prepare, device: str, threads: int) -> None:

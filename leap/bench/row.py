@@ -9,8 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from leap.bench.timing import Clock, Contender, Spread, Timing, measure, nothing, summarize
+from leap.errors import UsageError
 
 Verdict = Literal["met", "missed", "open", "not judged"]
+
+
+class LeftOut(UsageError):
+    """A row that cannot be measured here; the message is the reason."""
 
 
 class Figure(NamedTuple):
@@ -55,6 +60,7 @@ class Row:
         setting: Sizes that two measurements must share to be comparable.
         goals: What is aimed at.
         figures: What else is measured, once.
+        clock: The row's own clock, for work that the one chosen does not see.
     """
 
     contenders: Sequence[Contender]
@@ -62,6 +68,7 @@ class Row:
     setting: Mapping[str, Any]
     goals: Sequence[Goal] = ()
     figures: Sequence[Figure] = field(default=())
+    clock: Clock | None = None
 
 
 def carry_out(
@@ -81,7 +88,7 @@ def carry_out(
         seed: Of orders and resampling.
         judged: Whether a goal applies; none does at other sizes than its own.
         synchronize: Waits for the device.
-        clock: Seconds from any origin.
+        clock: Seconds from any origin, unless the row has its own.
 
     Returns:
         `setting`, `reference`, `rounds`, `load` (the machine's load average beforehand); by contender `results`, each
@@ -89,7 +96,7 @@ def carry_out(
         their verdicts.
     """
     load = os.getloadavg()[0]
-    times = measure(row.contenders, seconds=seconds, seed=seed, synchronize=synchronize, clock=clock)
+    times = measure(row.contenders, seconds=seconds, seed=seed, synchronize=synchronize, clock=row.clock or clock)
     timings = {timing.name: timing for timing in summarize(times, row.reference, seed=seed)}
     figures = {figure.name: {"value": float(figure.measure()), "unit": figure.unit} for figure in row.figures}
     return {

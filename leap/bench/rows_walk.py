@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,13 +15,13 @@ from torch.nn import functional as F
 
 from leap import learners
 from leap.batching import Execution
-from leap.bench.row import Goal, Row, synchronizer
+from leap.bench.memory import peak_tensors
+from leap.bench.row import Figure, Goal, Row, synchronizer
 from leap.bench.timing import Clock, Contender
-from leap.layout import Layout
 from leap.metrics.path import path_length, path_measures
 from leap.optim import Optimizer, sgd
 from leap.trainer import Family
-from leap.walk import End, Fold, Step, TaskBatch, walk
+from leap.walk import End, Fold, Step, TaskBatch, Walk, walk
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Workload:
 
     Attributes:
         family: Tasks; their batches are images [T, B, ...] and labels [T, B], their loss is the cross-entropy.
-        module: The network of that loss.
+        module: The network of that loss as one would write it without this package; its parameters have the names of
+            the family's layout. Loops beside ours use it.
         tasks: T, the first of the training split.
         steps: K.
         execution: How a walk evaluates its tasks.
@@ -45,11 +47,22 @@ class Workload:
     name: str
     lr: float = 0.1
 
+    def each(self) -> Iterator[TaskBatch]:
+        """The tasks one by one, with the batches that they have in `batch`."""
+        for seed, task in enumerate(self.family.ids("train")[: self.tasks]):
+            yield self.family.batch([task], [seed])
+
+    def fresh(self, theta0: Tensor) -> nn.Module:
+        """A copy of the network at theta^0 [n], in its type."""
+        module = copy.deepcopy(self.module).to(theta0)
+        module.load_state_dict(self.family.layout.unflatten(theta0), strict=False)
+        return module
+
     def batch(self) -> TaskBatch:
         """The same tasks with the same batches, anew: whatever they remember is paid for in every run."""
         return self.family.batch(self.family.ids("train")[: self.tasks], range(self.tasks))
 
-    def walk(self, theta0: Tensor, folds: Mapping[str, Fold]) -> Callable[[], object]:
+    def walk(self, theta0: Tensor, folds: Mapping[str, Fold]) -> Callable[[], Walk]:
         """A walk of all tasks."""
         inner = sgd(self.lr)
         return lambda: walk(
@@ -66,14 +79,15 @@ class Workload:
 
 
 def walk_row(work: Workload, device: str, clock: Clock) -> Row:
-    """What folds add to a walk, and how long a plain torch loop takes over the same batches.
+    """What folds add to a walk in time and memory, and how long a plain torch loop takes over the same batches.
 
     A fold's own time, the extra loss at its end included, is told beside that of the whole walk: it is known more
     closely than the difference of two walks, but does not hold what a fold may do to the caches.
     """
     theta0 = work.family.initial(0)
-    sets = {"path length": {"path_length": path_length()}, "all path measures": {"path_measures": path_measures()}}
-    sets["Leap"] = {"leap": learners.leap()}
+    length, measures, learner = {"path": path_length()}, {"measures": path_measures()}, {"leap": learners.leap()}
+    sets = {"path length": length, "all path measures": measures, "Leap": learner}
+    sets["Leap and all path measures"] = learner | measures
     contenders = [Contender("walk", work.walk(theta0, {}))]
     for name, folds in sets.items():
         watch = Stopwatch(synchronizer(device), clock)
@@ -83,8 +97,22 @@ def walk_row(work: Workload, device: str, clock: Clock) -> Row:
         Goal("path length adds at most 2% to a walk", "with path length", "ratio", 1.02),
         Goal("all path measures add at most 2% to a walk", "with all path measures", "ratio", 1.02),
         Goal("Leap adds at most 3% to a walk", "with Leap", "ratio", 1.03),
+        Goal("Leap's own time is at most 3% of a walk", "Leap: folds alone", "ratio", 0.03),
+        Goal("Leap and every path measure add at most 5%", "with Leap and all path measures", "ratio", 1.05),
+        Goal("Leap keeps at most 4 vectors a task", "memory that Leap adds", "figure", 4.0),
     ]
-    return Row(contenders, "walk", work.setting, goals)
+    figures = [Figure("memory that Leap adds", "vectors of n a task", partial(vectors_added, work, learner))]
+    return Row(contenders, "walk", work.setting, goals, figures)
+
+
+def vectors_added(work: Workload, folds: Mapping[str, Fold]) -> float:
+    """How far folds raise the peak memory of a walk, activations and all, in vectors of n a task.
+
+    Tensors are counted one by one, over three steps: from the second segment on nothing changes any more.
+    """
+    theta0, short = work.family.initial(0), replace(work, steps=min(work.steps, 3))
+    with_folds, without = (peak_tensors(short.walk(theta0, chosen)) for chosen in (folds, {}))
+    return (with_folds - without) / (work.tasks * theta0.nbytes)
 
 
 def _watched(work: Workload, theta0: Tensor, folds: Mapping[str, Fold], watch: Stopwatch) -> Callable[[], object]:
@@ -108,12 +136,9 @@ def plain_training(work: Workload, theta0: Tensor) -> list[nn.Module]:
     Returns:
         The trained networks. They end where the walk does, up to the order of summation.
     """
-    layout: Layout = work.family.layout
     trained = []
-    for task, seed in zip(work.family.ids("train")[: work.tasks], range(work.tasks), strict=True):
-        data = work.family.batch([task], [seed])
-        module = copy.deepcopy(work.module)
-        module.load_state_dict(layout.unflatten(theta0), strict=False)
+    for data in work.each():
+        module = work.fresh(theta0)
         optimizer = torch.optim.SGD(module.parameters(), lr=work.lr)
         losses = []
         for step in range(work.steps):
@@ -128,33 +153,42 @@ def plain_training(work: Workload, theta0: Tensor) -> list[nn.Module]:
 
 
 def parts_row(work: Workload, device: str, clock: Clock) -> Row:
-    """Where the time of a meta-step goes: drawing batches, losses, gradients, updates, Leap's fold, and the rest."""
+    """Where the time of a meta-step goes, the path length included that training always records.
+
+    The parts: `sample` draws batches, `loss` runs the network forwards and `gradient` backwards, `update` is the inner
+    optimizer's, `fold` is Leap's and the path length's, `reduce` is the mean over tasks, `meta-update` the
+    meta-optimizer's step, and `rest` what lies between them.
+    """
     theta0 = work.family.initial(0)
     watch = Stopwatch(synchronizer(device), clock)
     meta = torch.nn.Parameter(theta0.clone())
     optimizer = torch.optim.SGD([meta], lr=0.0)  # a step that moves nothing: every round does the same work
 
+    def recorded() -> dict[str, Fold]:
+        return {"leap": learners.leap(), "path_length": path_length()}
+
     def meta_step() -> None:
         watch.start()
-        folds = {"leap": timed_fold(learners.leap(), watch)}
+        folds = {name: timed_fold(fold, watch) for name, fold in recorded().items()}
         found = walk(
             TimedTasks(work.batch(), watch), meta.detach(), steps=work.steps,
             optimizer=timed_update(sgd(work.lr), watch), folds=folds, execution=work.execution,
         )  # fmt: skip
         watch.enter("reduce")
         meta.grad = found.results["leap"].mean(dim=0)
+        watch.enter("meta-update")
         optimizer.step()
         watch.stop()
 
     timed = Contender("meta-step", meta_step, parts=lambda: watch.seconds)
-    plain = Contender("meta-step, parts not timed", work.walk(theta0, {"leap": learners.leap()}))
+    plain = Contender("meta-step, parts not timed", work.walk(theta0, recorded()))
     return Row([timed, plain], "meta-step", work.setting)
 
 
 class Stopwatch:
     """Attributes every moment between `start` and `stop` to one part."""
 
-    PARTS = ("sample", "loss", "gradient", "update", "fold", "reduce", "rest")
+    PARTS = ("sample", "loss", "gradient", "update", "fold", "reduce", "meta-update", "rest")
 
     def __init__(self, synchronize: Callable[[], None], clock: Clock = time.perf_counter) -> None:
         self._synchronize, self._clock = synchronize, clock

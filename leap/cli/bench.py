@@ -6,6 +6,7 @@ import difflib
 import json
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +16,7 @@ from leap.errors import UsageError
 if TYPE_CHECKING:
     from leap.bench.row import Row
     from leap.bench.rows_walk import Workload
+    from tasks.drawings import Drawings
 
 OPTIONS = [
     Option("--rows", "values", "Rows to measure; by default all.", "NAME"),
@@ -83,7 +85,7 @@ class Conditions(NamedTuple):
 def run(names: Sequence[str], seconds: float, under: Conditions, out: Path | None) -> dict[str, Any]:
     """Measure rows, print each as soon as it is there, and return the document of all."""
     from leap.bench.comparison import FORMAT
-    from leap.bench.row import Goal, carry_out, synchronizer
+    from leap.bench.row import Goal, LeftOut, carry_out, synchronizer
     from leap.bench.table import machine_text, row_text
     from leap.bench.timing import CLOCKS
     from leap.provenance import provenance
@@ -93,7 +95,7 @@ def run(names: Sequence[str], seconds: float, under: Conditions, out: Path | Non
     threads = about_machine["hardware"]["threads"]
     document: dict[str, Any] = {
         "kind": "leap bench", "format": FORMAT, "provenance": about_machine, "budget": seconds, "clock": under.clock,
-        "tiny": under.tiny, "rows": {},
+        "tiny": under.tiny, "rows": {}, "left_out": {},
     }  # fmt: skip
 
     def applies(goal: Goal) -> bool:
@@ -102,10 +104,15 @@ def run(names: Sequence[str], seconds: float, under: Conditions, out: Path | Non
     print(f"{machine_text(about_machine)}; {under.clock} clock", flush=True)
     for name in names:
         about, make = ROWS[name]
+        try:
+            row = make(under)
+        except LeftOut as reason:
+            document["left_out"][name] = str(reason)
+            print(f"\n{name}: left out: {reason}", flush=True)
+            continue
         found = carry_out(
-            make(under), seconds=seconds, judged=applies, synchronize=synchronizer(under.device),
-            clock=CLOCKS[under.clock],
-        )  # fmt: skip
+            row, seconds=seconds, judged=applies, synchronize=synchronizer(under.device), clock=CLOCKS[under.clock]
+        )
         document["rows"][name] = {"about": about, **found}
         print(f"\n{row_text(name, about, found)}", end="", flush=True)
         if out is not None:
@@ -147,17 +154,31 @@ def budget(text: str | None) -> float:
 
 
 def _work(under: Conditions, tasks: int, steps: int) -> Workload:
-    """Walks on embedded alphabets."""
+    """Walks of the paper's protocol on Omniglot where it is, else on the embedded alphabets, whose images are alike."""
+    from leap.bench.rows_learners import PlainConv4
     from leap.bench.rows_walk import Workload
     from leap.cli import build
-    from tasks import glyphs
     from tasks.alphabets import Alphabets, Protocol
 
-    filters, protocol = 4 if under.tiny else 32, Protocol(train=10, pool=10)
-    family = Alphabets(glyphs.load(), protocol, seed=0, filters=filters, device=under.device)
-    name = f"glyphs, conv-4 of {filters} filters, batch {protocol.batch_size}"
+    name, drawings = _drawings(under.tiny)
+    filters, tasks, steps = (4, min(tasks, 2), 2) if under.tiny else (64, tasks, steps)
+    protocol = Protocol(train=20, pool=20)
+    family = Alphabets(drawings, protocol, seed=0, filters=filters, device=under.device)
+    plain = PlainConv4(protocol.ways, filters, drawings.images[0].shape[-1]).to(under.device)
     execution = build.execution("auto", under.device)
-    return Workload(family, family.module, tasks, 2 if under.tiny else steps, execution, name)
+    name = f"{name}, conv-4 of {filters} filters, batch {protocol.batch_size}"
+    return Workload(family, plain, tasks, steps, execution, name)
+
+
+def _drawings(tiny: bool) -> tuple[str, Drawings]:
+    from tasks import glyphs, omniglot
+
+    if not tiny:
+        try:
+            return "Omniglot", omniglot.load()
+        except UsageError:  # not fetched: the row's setting says what was taken in its place
+            pass
+    return "glyphs", glyphs.load()
 
 
 def _walk(under: Conditions) -> Row:
@@ -174,6 +195,57 @@ def _parts(under: Conditions) -> Row:
     return parts_row(_work(under, tasks=2, steps=50), under.device, CLOCKS[under.clock])
 
 
+def _plain(under: Conditions) -> Row:
+    from leap.bench.rows_learners import plain_row
+
+    return plain_row(_work(under, tasks=4, steps=20))
+
+
+def _learner(under: Conditions, name: str) -> Row:
+    from leap.bench.rows_learners import learner_row
+
+    return learner_row(name, _work(under, tasks=4, steps=20))
+
+
+def _maml(under: Conditions) -> Row:
+    from leap.bench.rows_learners import maml_row
+
+    return maml_row(_work(under, tasks=20, steps=5))
+
+
+def _derivatives(under: Conditions) -> Row:
+    from leap.bench.rows_models import derivatives_row
+
+    return derivatives_row(_work(under, tasks=1, steps=1))
+
+
+def _maml_memory(under: Conditions) -> Row:
+    from leap.bench.rows_models import maml_memory_row
+
+    return maml_memory_row(_work(under, tasks=1, steps=1), depths=(1, 2) if under.tiny else (4, 25, 100))
+
+
+def _execution(under: Conditions) -> Row:
+    from leap.bench.rows_execution import execution_row
+    from leap.execution import candidates
+
+    ways = candidates(under.device) if under.device.startswith("cuda") else ("sequential", "batched")
+    return execution_row(_work(under, tasks=20, steps=10), under.device, ways)
+
+
+def _precision(under: Conditions) -> Row:
+    from leap.bench.rows_execution import precision_row
+    from leap.cli import build
+
+    return precision_row(_work(under, tasks=4, steps=10), under.device, build.execution("auto", under.device))
+
+
+def _startup(under: Conditions) -> Row:
+    from leap.bench.rows_startup import startup_row
+
+    return startup_row(under.tiny)
+
+
 def _logdet(under: Conditions) -> Row:
     from leap.bench import rows_distances as rows
 
@@ -186,9 +258,33 @@ def _fisher(under: Conditions) -> Row:
     return rows.fisher_row(under.device, rows.TINY if under.tiny else rows.Size())
 
 
+def _h_score(under: Conditions) -> Row:
+    from leap.bench import rows_scores as rows
+
+    return rows.h_score_row(under.device, rows.TINY if under.tiny else rows.Size())
+
+
+def _logme(under: Conditions) -> Row:
+    from leap.bench import rows_scores as rows
+
+    return rows.logme_row(under.device, rows.TINY if under.tiny else rows.Size())
+
+
 ROWS: dict[str, tuple[str, Callable[[Conditions], Row]]] = {
-    "walk": ("what path measures and Leap add to a walk, beside a plain torch loop", _walk),
+    "walk": ("what path measures and Leap add to a walk in time and memory, beside a plain torch loop", _walk),
     "parts": ("where the time of a meta-step with Leap goes", _parts),
+    "plain": ("plain training: a walk without folds beside a plain torch loop", _plain),
+    "leap": ("Leap's meta-gradient beside a loop written from its paper", partial(_learner, name="leap")),
+    "fomaml": ("first-order MAML's meta-gradient beside a reference loop", partial(_learner, name="fomaml")),
+    "reptile": ("Reptile's meta-gradient beside a reference loop", partial(_learner, name="reptile")),
+    "maml": ("MAML's meta-gradient, second order, beside learn2learn's, 5 inner steps", _maml),
+    "derivatives": ("a step's first and second derivatives beside those of plain layers", _derivatives),
+    "maml-memory": ("memory of second-order MAML as inner steps grow", _maml_memory),
+    "execution": ("walks of 20 tasks in every way that runs here, beside a plain torch loop", _execution),
+    "precision": ("walks in every precision, and what each does to the meta-gradient", _precision),
+    "start-up": ("seconds from a command to help, and to the first meta-step of the embedded job", _startup),
     "dual-logdet": ("time and memory of a Fisher's log-determinant through its Gram matrix", _logdet),
     "fisher-task-distance": ("gradients and time of a pair's Fisher distance, in epochs of training", _fisher),
+    "h-score": ("time and memory of an H-score beside a covariance product of its size", _h_score),
+    "logme": ("time and memory of LogME beside an H-score of the same features", _logme),
 }

@@ -1,0 +1,170 @@
+"""The fused block is the plain one: values, first, second and third derivatives, and who takes which."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.func import functional_call, grad, jvp, vmap
+from torch.nn import functional as F
+
+from leap.layout import Layout
+from tasks import fused, models
+from tasks.models import Conv4
+
+
+def plain(x: Tensor, weight: Tensor, bias: Tensor, scale: Tensor, shift: Tensor, rows: int | None = None) -> Tensor:
+    """The block in the textbook's order, from its definition."""
+    y = F.conv2d(x, weight, bias, padding=1)
+    variance, mean = torch.var_mean(y[:rows], dim=(0, 2, 3), correction=0, keepdim=True)
+    z = (y - mean) / (variance + 1e-5).sqrt() * scale[:, None, None] + shift[:, None, None]
+    return F.max_pool2d(F.relu(z), 2)
+
+
+def inputs(channels: int, size: tuple[int, int], *, with_image: bool) -> tuple[list[Tensor], list[Tensor]]:
+    """Image, filter, bias, scale (of both signs) and shift in float64, and those of them that have a gradient."""
+    stream = torch.Generator().manual_seed(channels)
+    shapes = [(5, channels, *size), (6, channels, 3, 3), (6,), (6,), (6,)]
+    given = [torch.randn(shape, generator=stream, dtype=torch.float64) for shape in shapes]
+    own = given if with_image else given[1:]
+    for tensor in own:
+        tensor.requires_grad_()
+    return given, own
+
+
+CASES = [
+    (1, (8, 8), False),
+    (1, (8, 8), True),
+    (3, (7, 9), False),
+    (6, (8, 6), True),
+    (6, (3, 3), True),
+    (6, (2, 2), False),
+]
+
+
+def derivatives(function: Any, given: list[Tensor], own: list[Tensor], rows: int | None, order: int) -> list[Tensor]:
+    """The value, and gradients of random projections of gradients up to an order."""
+    stream = torch.Generator().manual_seed(9)
+    out = function(*given, rows)
+    found = [out.detach()]
+    value = (out * torch.randn(out.shape, generator=stream, dtype=out.dtype)).sum()
+    for _ in range(order):
+        # the bias moves nothing, and from the third derivative on it is not even in the graph
+        grads = torch.autograd.grad(value, own, create_graph=True, allow_unused=True, materialize_grads=True)
+        found += [g.detach() for g in grads]
+        value = sum((torch.randn(g.shape, generator=stream, dtype=g.dtype) * g).sum() for g in grads)
+    return found
+
+
+@pytest.mark.parametrize("rows", [None, 3])
+@pytest.mark.parametrize("case", CASES)
+def test_the_fused_block_and_three_derivatives_are_the_plain_ones(case: Any, rows: int | None) -> None:
+    channels, size, with_image = case
+    given, own = inputs(channels, size, with_image=with_image)
+    ours, reference = (derivatives(f, given, own, rows, 3) for f in (fused.block, plain))
+    assert (given[3] < 0).any() and (given[3] > 0).any()
+    for one, other in zip(ours, reference, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9 * float(1 + other.abs().max()))
+
+
+def test_gradients_without_a_graph_are_those_with_one() -> None:
+    for case in CASES:
+        given, own = inputs(case[0], case[1], with_image=case[2])
+        seed = torch.randn_like(fused.block(*given))
+        one, other = (torch.autograd.grad(fused.block(*given), own, seed, create_graph=c) for c in (False, True))
+        for a, b in zip(one, other, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def network(dtype: torch.dtype) -> tuple[Conv4, Tensor, Tensor]:
+    stream = torch.Generator().manual_seed(4)
+    module = models.initialize(Conv4(5, filters=16), stream).to(dtype)
+    images = torch.rand(12, 1, 28, 28, generator=stream, dtype=torch.float64).to(dtype)
+    return module, images, torch.randint(5, (12,), generator=stream)
+
+
+def loss_and_gradient(module: Conv4, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    loss = F.cross_entropy(module(images), labels)
+    grads = torch.autograd.grad(loss, list(module.parameters()))
+    return loss.detach(), torch.cat([g.reshape(-1) for g in grads])
+
+
+def test_in_float32_it_is_as_close_to_float64_as_the_plain_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = loss_and_gradient(*network(torch.float64))[1]
+    ours = loss_and_gradient(*network(torch.float32))[1].double()
+    monkeypatch.setattr(fused, "applies", lambda *tensors: False)
+    reference = loss_and_gradient(*network(torch.float64))[1]
+    unfused = loss_and_gradient(*network(torch.float32))[1].double()
+    assert (exact - reference).norm() < 1e-10 * reference.norm()
+    error, usual = (ours - exact).norm(), (unfused - exact).norm()
+    assert 0 < error < 3 * usual
+
+
+def test_moments_survive_a_mean_far_from_zero() -> None:
+    """A constant 1000 times the spread: sums of squares in float32 would leave no digit."""
+    given = [g.detach() for g in inputs(6, (8, 8), with_image=False)[0]]
+    images = (given[0] + 1000).contiguous()
+    single = fused.block(*(tensor.float() for tensor in (images, *given[1:])))
+    torch.testing.assert_close(single.double(), plain(images, *given[1:]), rtol=0, atol=0.02)
+
+
+def test_the_network_takes_the_fused_block_where_it_applies(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    real = fused.block
+
+    def counted(*arguments: Any) -> Tensor:
+        calls.append(1)
+        return real(*arguments)
+
+    monkeypatch.setattr(fused, "block", counted)
+    images = torch.rand(4, 1, 28, 28)
+    Conv4(3, filters=4)(images)
+    assert len(calls) == 4
+    Conv4(3, filters=4, norm="group")(images)
+    Conv4(3, filters=4, norm="none")(images)
+    Conv4(3, filters=4).bfloat16()(images.bfloat16())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        Conv4(3, filters=4)(images)
+    assert len(calls) == 4
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.torch.jit.script. is deprecated:DeprecationWarning"
+)  # torch's own, of dual numbers
+def test_transforms_take_the_plain_path_and_agree() -> None:
+    module, images, labels = network(torch.float64)
+    layout = Layout.of(module)
+    theta = layout.flatten(module)
+
+    def loss(point: Tensor) -> Tensor:
+        return F.cross_entropy(functional_call(module, layout.unflatten(point), (images,)), labels)
+
+    direct = loss_and_gradient(module, images, labels)[1]
+    torch.testing.assert_close(grad(loss)(theta), direct, rtol=1e-9, atol=1e-11)
+    batched = vmap(grad(loss))(torch.stack([theta, 2 * theta]))
+    torch.testing.assert_close(batched[0], direct, rtol=1e-9, atol=1e-11)
+    direction = torch.randn(theta.shape, generator=torch.Generator().manual_seed(1), dtype=theta.dtype)
+    torch.testing.assert_close(jvp(loss, (theta,), (direction,))[1], direct @ direction, rtol=1e-9, atol=1e-11)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(theta, direction)
+        torch.testing.assert_close(
+            forward_ad.unpack_dual(loss(dual)).tangent, direct @ direction, rtol=1e-9, atol=1e-11
+        )
+
+
+def test_the_bias_has_a_gradient_and_it_is_zero() -> None:
+    module, images, labels = network(torch.float32)
+    F.cross_entropy(module(images), labels).backward()
+    for block in module.blocks:
+        assert torch.equal(block.conv.bias.grad, torch.zeros_like(block.conv.bias))
+        assert block.conv.weight.grad.abs().max() > 0
+
+
+def test_statistics_of_the_first_rows_do_not_see_the_others() -> None:
+    module, images, _ = network(torch.float64)
+    other = torch.cat([images[:7], 100 * images[7:]])
+    torch.testing.assert_close(module(other, 7)[:7], module(images[:7]), rtol=1e-10, atol=1e-10)
+    assert not torch.allclose(module(other)[:7], module(images[:7]))
