@@ -114,8 +114,8 @@ def rehearse(advance: Callable[[Any, int], Any], state: Any, steps: int) -> Rehe
         try:
             with torch.no_grad(), trace:
                 state = advance(state, i)
-        except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
-            raise NotRecordable(str(error).strip().splitlines()[0]) from error
+        except (RuntimeError, TypeError, ValueError) as error:  # meta tensors have no values to branch on or to read
+            raise NotRecordable((str(error).strip().splitlines() or [type(error).__name__])[0]) from error
         states.append(state)
         traces.append(trace.calls)
     first = _settled([outline(s, numbers=False) for s in states], [[(c[0], c[2]) for c in t] for t in traces])

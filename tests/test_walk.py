@@ -273,6 +273,6 @@ def test_a_step_that_waits_for_the_device_is_noticed(step):
     try:
         with traffic:
             walk(tasks, torch.zeros(2, device="meta"), steps=2, optimizer=optim.sgd(0.1), folds={"it": fold})
-    except (RuntimeError, NotImplementedError):
+    except RuntimeError:  # NotImplementedError is one
         return  # meta tensors have no values to look at
     assert traffic.seen
