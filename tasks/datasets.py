@@ -1,94 +1,40 @@
-"""Where data sets are, and how they get there: a table of them, and functions to find, download and verify one."""
+"""Where data sets are, and how they get there: functions to find, download and verify one of `tasks.catalogue`."""
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-import logging
 import os
-import zipfile
-import zlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from leap.errors import LeapError, RunError, UsageError
+from tasks.catalogue import DATASETS, Dataset, File, dataset
+from tasks.downloads import Refused, bring
+from tasks.integrity import GOOD, State, state, whole
 
-TIMEOUT = 30
-"""Seconds without an answer after which a download is given up."""
-
-
-@dataclass(frozen=True)
-class File:
-    """A file of a data set as its authors distribute it."""
-
-    name: str
-    url: str
-    md5: str
-    """The published checksum; it guards against damage, not against malice."""
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A data set that `fetch` knows; `name` is the folder it is kept in."""
-
-    name: str
-    title: str
-    files: tuple[File, ...]
-    licence: str
-    home: str
-
-
-_OMNIGLOT = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python"
-
-DATASETS: dict[str, Dataset] = {
-    row.name: row
-    for row in (
-        Dataset(
-            "omniglot",
-            "Omniglot: 1,623 characters of 50 alphabets",
-            (
-                File(
-                    "images_background.zip",
-                    f"{_OMNIGLOT}/images_background.zip",
-                    "68d2efa1b9178cc56df9314c21c6e718",
-                ),
-                File(
-                    "images_evaluation.zip",
-                    f"{_OMNIGLOT}/images_evaluation.zip",
-                    "6b91aef0f799c5bb55b94e3f2daec811",
-                ),
-            ),
-            "MIT (c) 2015 Brenden Lake",
-            "https://github.com/brendenlake/omniglot",
-        ),
-    )
-}
-"""Data sets by name; another one joins with a row."""
+__all__ = [
+    "DATASETS", "Dataset", "File", "FileState", "Presence", "dataset", "fetch", "folder_of", "home", "how_to_get",
+    "locate", "presence", "verify",
+]  # fmt: skip
 
 
 class FileState(NamedTuple):
-    """What is in a file's place: the official bytes, another readable container, something unreadable, or nothing."""
+    """What is in a file's place, as `tasks.integrity.state` tells it."""
 
     path: Path
-    state: Literal["official", "other", "damaged", "missing"]
+    state: State
 
 
-def dataset(name: str) -> Dataset:
-    """A data set by name.
+class Presence(NamedTuple):
+    """How much of a data set is on this machine, at a glance."""
 
-    Raises:
-        UsageError: there is none of that name; the message says the nearest.
-
-    Example:
-        >>> dataset("omniglot").licence
-        'MIT (c) 2015 Brenden Lake'
-    """
-    if name in DATASETS:
-        return DATASETS[name]
-    close = difflib.get_close_matches(name.lower(), DATASETS, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    raise UsageError(f"no data set {name!r}; {hint}Known: {', '.join(sorted(DATASETS))}")
+    state: Literal["present", "part", "missing", "by hand"]
+    """`part`: some of its files, or a form of someone else's; `by hand`: nothing, and nothing can be downloaded."""
+    files: int
+    """How many of its files are there."""
+    others: tuple[str, ...]
+    """Names of what is there in a form of someone else's."""
+    left: int | None
+    """Bytes to download; None where they are not published."""
 
 
 def home() -> Path:
@@ -98,20 +44,26 @@ def home() -> Path:
     return _default_home()
 
 
+def folder_of(name: str, folder: Path | None = None) -> Path:
+    """The folder that is meant: the one given, or a data set's own in `home()`."""
+    return home() / dataset(name).name if folder is None else folder.expanduser()
+
+
 def locate(name: str) -> Path:
     """The folder of a data set that is on this machine.
 
     Raises:
         UsageError: the name is unknown, or its folder is not there.
     """
-    folder = home() / dataset(name).name
+    folder = folder_of(name)
     if folder.is_dir():
         return folder
     own = os.environ.get("LEAP_DATA")
     looked = f"LEAP_DATA={own} has no folder {name}" if own else f"there is no {folder}, and LEAP_DATA is not set"
     raise UsageError(
         f"{name} is not on this machine: {looked}. Run `leap fetch {name}` (it goes to {folder}), or set LEAP_DATA to "
-        f"a folder in which {name}/ holds {_list(name)}" + (f", or unset it to use {_default_home()}" if own else "")
+        f"a folder in which {name}/ holds {_list(dataset(name))}"
+        + (f", or unset it to use {_default_home()}" if own else "")
     )
 
 
@@ -119,7 +71,7 @@ def fetch(name: str, folder: Path | None = None, progress: bool = True) -> Path:
     """Download what is missing of a data set, check it, and return its folder.
 
     What is already there and whole is left alone, other containers of the same files included; a damaged file is
-    replaced. A file appears only when it is whole.
+    replaced. A file appears only when it is whole, and a download that broke off goes on where it stopped.
 
     Args:
         name: One of `DATASETS`.
@@ -127,76 +79,95 @@ def fetch(name: str, folder: Path | None = None, progress: bool = True) -> Path:
         progress: Show a bar for each file.
 
     Raises:
-        UsageError: the name is unknown, or the folder cannot be made or written to.
+        UsageError: the name is unknown, the folder cannot be made or written to, or a person has to get the data set.
         RunError: a download failed or brought other bytes than the official ones.
     """
-    found = dataset(name)
-    folder = home() / name if folder is None else folder.expanduser()
+    found, folder = dataset(name), folder_of(name, folder)
     states = {state.path.name: state.state for state in verify(name, folder)}
+    if not found.files and not any(kind in GOOD for kind in states.values()):
+        raise UsageError(how_to_get(name, folder))
     for file in found.files:
-        if states[file.name] not in ("official", "other"):
+        if states[file.name] not in GOOD:
             _download(found, file, folder, progress)
     return folder
 
 
 def verify(name: str, folder: Path | None = None) -> list[FileState]:
-    """What is there of a data set, file by file; reads every byte and changes nothing."""
-    folder = home() / dataset(name).name if folder is None else folder.expanduser()
-    return [FileState(folder / file.name, _state(folder / file.name, file.md5)) for file in dataset(name).files]
+    """What is there of a data set: its files, then what is there in a form of someone else's.
+
+    Reads every byte of files, looks into folders whether they are empty, and changes nothing.
+    """
+    found, folder = dataset(name), folder_of(name, folder)
+    own = [FileState(folder / file.name, state(folder / file.name, file.md5)) for file in found.files]
+    return own + [FileState(path, _state_of_other(path)) for path in _others(found, folder)]
 
 
-def _state(path: Path, md5: str) -> Literal["official", "other", "damaged", "missing"]:
-    if not path.is_file():
-        return "missing"
-    try:
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == md5:
-                return "official"
-        if path.suffix == ".zip":
-            with zipfile.ZipFile(path) as archive:
-                return "damaged" if archive.testzip() else "other"
-    except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error):
-        return "damaged"
-    return "damaged"
+def presence(name: str, folder: Path | None = None) -> Presence:
+    """How much of a data set is there, without reading files that have the official size."""
+    found, folder = dataset(name), folder_of(name, folder)
+    absent = [file for file in found.files if not _seems_there(folder / file.name, file)]
+    count = len(found.files) - len(absent)
+    others = tuple(path.name for path in _others(found, folder))
+    kind: Literal["present", "part", "missing", "by hand"]
+    if found.files:
+        kind = "present" if not absent else "part" if count or others else "missing"
+    else:
+        kind = "present" if others else "by hand"
+    sizes = [file.size for file in absent]
+    return Presence(kind, count, others, None if None in sizes else sum(size or 0 for size in sizes))
+
+
+def how_to_get(name: str, folder: Path | None = None) -> str:
+    """What a person does to get a data set that cannot be downloaded."""
+    found = dataset(name)
+    return (
+        f"{name} cannot be downloaded: {found.by_hand}. Get it from {found.home} (terms: {found.licence}) and put "
+        f"{found.put} into {folder_of(name, folder)}"
+    )
+
+
+def _others(found: Dataset, folder: Path) -> list[Path]:
+    official = {file.name for file in found.files}
+    paths = {path for pattern in found.others for path in folder.glob(pattern)}
+    return sorted(path for path in paths if path.name not in official and not path.name.startswith("."))
+
+
+def _state_of_other(path: Path) -> State:
+    good = any(path.iterdir()) if path.is_dir() else whole(path, path.suffix)
+    return "other" if good else "damaged"
+
+
+def _seems_there(path: Path, file: File) -> bool:
+    if path.is_file() and path.stat().st_size == file.size:
+        return True
+    return state(path, file.md5) in GOOD
 
 
 def _download(found: Dataset, file: File, folder: Path, progress: bool) -> None:
-    import pooch  # type: ignore[import-untyped]
-    from requests import RequestException
-
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot make folder {folder}: {error.strerror}; name another, or set LEAP_DATA") from error
     if not os.access(folder, os.W_OK):
         raise UsageError(f"cannot write to {folder}; name another folder, or set LEAP_DATA")
-    # pooch tells every download on stderr, which a progress bar does better.
-    pooch.get_logger().setLevel(logging.WARNING)
-    get = pooch.HTTPDownloader(progressbar=progress, timeout=TIMEOUT)
     try:
-        # pooch writes beside the file, checks, and moves into place.
-        pooch.retrieve(file.url, f"md5:{file.md5}", fname=file.name, path=folder, downloader=get)
-    except RequestException as error:
-        raise _failed(found, file, folder, f"the download failed ({_root(error)})") from error
-    except ValueError as error:
-        raise _failed(found, file, folder, "what came is not the official file (its md5 differs)") from error
+        bring(file, folder, progress)
+    except Refused as error:
+        raise _failed(found, file, folder, str(error)) from error
     except OSError as error:
         reason = error.strerror or error
-        raise RunError(f"cannot write {folder / file.name}: {reason}; see to space and permissions there") from error
+        raise RunError(
+            f"cannot write {folder / file.name}: {reason}; see to space and permissions there. What came is kept, and "
+            f"leap fetch {found.name} goes on from it"
+        ) from error
 
 
 def _failed(found: Dataset, file: File, folder: Path, why: str) -> LeapError:
     return RunError(
-        f"{file.name} from {file.url}: {why}. Try again later, or get {_list(found.name)} from {found.home} by other "
-        f"means and put them in {folder} (or in a folder {found.name}/ anywhere, and set LEAP_DATA to the one it is in)"
+        f"{file.name} did not come from {why}. Try again later (a download that broke off goes on where it stopped), "
+        f"or get {_list(found)} from {found.home} by other means and put them in {folder} (or in a folder "
+        f"{found.name}/ anywhere, and set LEAP_DATA to the one it is in)"
     )
-
-
-def _root(error: BaseException) -> str:
-    """The innermost cause in one line: requests wraps 'connection refused' in four others."""
-    while inner := error.__cause__ or error.__context__:
-        error = inner
-    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _default_home() -> Path:
@@ -205,5 +176,5 @@ def _default_home() -> Path:
     return Path(os.path.expanduser("~"), ".local", "share", "leap")
 
 
-def _list(name: str) -> str:
-    return " and ".join(file.name for file in DATASETS[name].files)
+def _list(found: Dataset) -> str:
+    return " and ".join(file.name for file in found.files) or found.put
