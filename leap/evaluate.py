@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from leap.batching import Execution, losses_at
 from leap.errors import UsageError
 from leap.metrics.path import path_energy, path_length
-from leap.optim import Optimizer
+from leap.pieces import Inner, length, stopping, take_turn
 from leap.randomness import derive
 from leap.trainer import Family
 from leap.walk import Fold, Walk, walk
@@ -39,13 +39,16 @@ def evaluate(
     meta: Tensor,
     *,
     learner: Fold | None,
-    optimizer: Optimizer,
+    inner: Inner,
     steps: int,
     seed: int,
     evaluation_seeds: Sequence[int],
     which: str = "test",
     execution: Execution = "batched",
     measures: Mapping[str, Fold] | None = None,
+    epochs: float | None = None,
+    validate_every: int | None = None,
+    patience: int = 10,
     progress: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Walk every task of a split from an initialization, once an evaluation seed, and score the end.
@@ -54,8 +57,9 @@ def evaluate(
         family: Tasks.
         meta: Meta-parameters: an initialization [n], with the learner's own behind it where its inner update needs
             them.
-        learner: Whose inner update walks (ANIL's, Meta-SGD's); None: the plain optimizer.
-        optimizer: The inner optimizer.
+        learner: Whose inner update walks (ANIL's, Meta-SGD's), or whose turn it is (HAT's, Progressive Nets'); None:
+            the plain optimizer.
+        inner: The inner optimizer for walks of so many steps.
         steps: K.
         seed: Root seed; the batches of a walk depend on it, the evaluation seed and the task alone, so every
             initialization meets the same batches.
@@ -63,40 +67,86 @@ def evaluate(
         which: Split.
         execution: As in `walk`.
         measures: Further folds whose results [T] are wanted, by name.
+        epochs: Where it is given, a task walks so many passes over its training data instead of `steps`.
+        validate_every: Steps between evaluations of the validation error by which a walk may stop early; None: never.
+        patience: Evaluations in a row without a better error that end a walk.
         progress: Called after every repetition.
 
     Returns:
         Lists by evaluation seed and task: `test_error`, `test_loss`, `train_error_auc` (or `train_loss_auc`),
-        `path_length`, `path_energy`; by seed, task and step: `train_error`, `train_loss`. Errors in percent, losses
-        in nats (or the family's own unit); numbers that are not finite become None.
+        `path_length`, `path_energy`, `steps`; by seed, task and step: `train_error`, `train_loss`. Errors in percent,
+        losses in nats (or the family's own unit); numbers that are not finite become None, as do the steps of the
+        longest walk that a walk did not take. The area under such a curve is that of the curve held at its mean over
+        the last `validate_every` steps.
     """
     ids = list(family.ids(which))
     if not ids:
         raise UsageError(f"the split {which!r} holds no tasks, so there is nothing to evaluate; choose another")
-    n = family.layout.n
-    wanted = {"path_length": path_length(), "path_energy": path_energy(), **(measures or {})}
-    folds = dict(wanted)
-    if learner and learner.inner:
-        folds["learner"] = Fold(
-            lambda theta0: None, lambda state, s: None, lambda state, end: end.theta, learner.inner, learner.extend
-        )
-    else:
-        meta = meta[:n]
+    lengths = [length(family, task, steps, epochs) for task in ids]
+    alone = validate_every is not None or len(set(lengths)) > 1 or bool(learner and learner.visits)
+    groups = [[place] for place in range(len(ids))] if alone else [list(range(len(ids)))]
+    start = _Start(
+        meta, learner, inner, {"path_length": path_length(), "path_energy": path_energy(), **(measures or {})}
+    )
     rows: list[Mapping[str, Tensor]] = []
     for repetition in evaluation_seeds:
         seeds = [derive(seed, "evaluate", which, repetition, task) for task in ids]
-        tasks = family.batch(ids, seeds)
-        walked = walk(tasks, meta, steps=steps, optimizer=optimizer, folds=folds, execution=execution)
-        rows.append({name: walked.results[name] for name in wanted} | _curves(walked) | _score(tasks, walked, steps))
+        parts = []
+        for group in groups:
+            k = lengths[group[0]]
+            tasks = family.batch([ids[place] for place in group], [seeds[place] for place in group])
+            walked, scored = start.walk(tasks, family, k, seeds[group[0]], execution, validate_every, patience)
+            found = {name: walked.results[name] for name in start.measures}
+            found |= _curves(walked, k, max(lengths), validate_every)
+            parts.append(found | _score(scored, walked, k))
+        rows.append({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
         progress()
     return {name: _listed(torch.stack([row[name] for row in rows])) for name in rows[0]}
 
 
-def _curves(walked: Walk) -> dict[str, Tensor]:
-    curves = {"train_loss": walked.losses, "train_loss_auc": area_under_curve(walked.losses)}
+class _Start(NamedTuple):
+    """Where held-out tasks start, and how they walk from there."""
+
+    meta: Tensor
+    learner: Fold | None
+    inner: Inner
+    measures: Mapping[str, Fold]
+
+    def walk(
+        self, tasks: Any, family: Family, k: int, seed: int, execution: Execution, every: int | None, patience: int
+    ) -> tuple[Walk, Any]:
+        """The walk of tasks that walk together, and the tasks that its theta is scored on."""
+        learner, folds = self.learner, dict(self.measures)
+        if learner and learner.visits:
+            return take_turn(
+                learner.visits, tasks, self.meta, steps=k, inner=self.inner, seed=seed, new=True, walk=walk,
+                execution=execution, folds=folds, every=every, patience=patience,
+            )  # fmt: skip
+        own = bool(learner and learner.inner)
+        if learner and own:
+            folds["learner"] = Fold(
+                lambda theta0: None, lambda state, s: None, lambda state, end: end.theta, learner.inner, learner.extend
+            )
+        meta = self.meta if own else self.meta[: family.layout.n]
+        walked = walk(
+            tasks, meta, steps=k, optimizer=self.inner(k), folds=folds, execution=execution,
+            **stopping(tasks, every, patience),
+        )  # fmt: skip
+        return walked, tasks
+
+
+def _curves(walked: Walk, k: int, longest: int, every: int | None) -> dict[str, Tensor]:
+    """Curves [T, longest] with NaN behind the end, the areas under them, and the steps taken."""
+    taken = walked.losses.shape[1]
+    found = {"steps": torch.full((len(walked.losses),), float(taken))}
+    curves = {"train_loss": walked.losses}
     if "error" in walked.aux:
-        curves |= {"train_error": walked.aux["error"], "train_error_auc": area_under_curve(walked.aux["error"])}
-    return curves
+        curves["train_error"] = walked.aux["error"]
+    for name, curve in curves.items():
+        held = curve[:, -(every or 1) :].mean(dim=1, keepdim=True).expand(-1, k - taken)
+        found[f"{name}_auc"] = area_under_curve(torch.cat([curve, held], dim=1))
+        found[name] = torch.nn.functional.pad(curve, (0, longest - taken), value=torch.nan)
+    return found
 
 
 def _score(tasks: Any, walked: Walk, steps: int) -> dict[str, Tensor]:

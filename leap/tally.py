@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from leap.walk import Walk
 
 SUMS = (
     *("good", "bad", "steps", "loss", "loss_first", "loss_last", "path_length"),
-    *("scored", "error", "error_last", "mark"),
+    *("scored", "error", "error_last", "validated", "validation", "mark"),
 )
 """What stands behind the meta-gradient, the mark last. Walks that met NaN or infinity count in `bad` alone."""
 
@@ -24,11 +24,11 @@ def finite_walks(walked: Walk) -> Tensor:
     return good
 
 
-def tally(walked: Walk | None, meta: Tensor) -> Tensor:
+def tally(walks: Sequence[Walk], meta: Tensor) -> Tensor:
     """A share of a meta-batch as one vector, whose sum over shares is that of the whole meta-batch.
 
     Args:
-        walked: The share, with the folds `learner` and `path_length`; None for a process without a task.
+        walks: The share's, with the results `learner` [T, m] and `path_length`; none for a process without a task.
         meta: Meta-parameters [m], as they were before the meta-step.
 
     Returns:
@@ -39,16 +39,16 @@ def tally(walked: Walk | None, meta: Tensor) -> Tensor:
         >>> meta = torch.zeros(2)
         >>> results = {"learner": torch.tensor([[1.0, 2.0], [torch.nan, 0.0]]), "path_length": torch.ones(2)}
         >>> share = Walk(torch.zeros(2, 2), torch.ones(2, 3), results, {})
-        >>> (tally(share, meta) + tally(None, meta))[:5]     # the gradient, one good walk, one bad, three steps
+        >>> (tally([share], meta) + tally([], meta))[:5]     # the gradient, one good walk, one bad, three steps
         tensor([1., 2., 1., 1., 3.])
     """
     finer = torch.promote_types(meta.dtype, torch.float32)
     values = dict.fromkeys(SUMS, meta.new_zeros(())) | {"mark": mark(meta)}
     grad = torch.zeros_like(meta)
-    if walked is not None:
+    for walked in walks:
         good = finite_walks(walked)
-        values |= _sums(walked, good)
-        grad = torch.where(good.unsqueeze(1), walked.results["learner"], 0).sum(dim=0)
+        values |= {name: values[name] + value for name, value in _sums(walked, good).items()}
+        grad = grad + torch.where(good.unsqueeze(1), walked.results["learner"], 0).sum(dim=0)
     return torch.cat([grad.to(finer), torch.stack([values[name].to(finer) for name in SUMS])])
 
 
@@ -61,6 +61,9 @@ def _sums(walked: Walk, good: Tensor) -> dict[str, Tensor]:
         errors = walked.aux["error"]
         summed |= {"error": errors.double().sum(dim=1), "error_last": errors[:, -1]}
         counted["scored"] = count
+    if "validation_error" in walked.results:
+        summed["validation"] = walked.results["validation_error"]
+        counted["validated"] = count
     return counted | {name: torch.where(good, value, 0).double().sum() for name, value in summed.items()}
 
 
@@ -94,4 +97,6 @@ def logged(sums: Mapping[str, float], grad: Tensor, update: Tensor) -> dict[str,
     }
     if sums["scored"] > 0:
         values |= {"train/error": sums["error"] / steps, "train/error_last": sums["error_last"] / good}
+    if sums["validated"] > 0:
+        values["train/validation_error"] = sums["validation"] / sums["validated"]
     return values

@@ -18,9 +18,10 @@ from leap.batching import Execution
 from leap.distributed import Alone, Exchange
 from leap.errors import RunError, UsageError
 from leap.layout import Layout
-from leap.metrics.path import path_length
-from leap.optim import Optimizer, Schedule
+from leap.optim import Schedule
+from leap.pieces import Inner, Piece, walk_pieces
 from leap.randomness import derive, generator
+from leap.stopping import Patience
 from leap.tally import finite_walks, logged, read, tally
 from leap.walk import Fold, TaskBatch, Walk, walk
 
@@ -54,6 +55,12 @@ class Plan:
         execution: How a walk evaluates its tasks.
         most_bad: Share of a meta-batch that may be lost to NaN or infinity before the run stops.
         walk: The inner loop, `leap.walk.walk` or an engine of the same signature.
+        epochs: Where it is given, a task walks so many passes over its training data instead of `inner_steps`, each
+            as far as its own data reach (`Family.epoch`); tasks of one length walk together.
+        validate_every: Inner steps between evaluations of a task's validation error, by which its walk may stop
+            early; tasks then walk one at a time. None: no walk stops early, and joint finetuning never does.
+        patience: Evaluations in a row without a better error that end a walk.
+        meta_patience: Meta-steps in a row without a better mean validation error that end meta-training.
     """
 
     seed: int
@@ -62,6 +69,10 @@ class Plan:
     execution: Execution
     most_bad: float = 0.5
     walk: Callable[..., Walk] = walk
+    epochs: float | None = None
+    validate_every: int | None = None
+    patience: int = 10
+    meta_patience: int | None = None
 
 
 class MetaOptimizer:
@@ -131,20 +142,20 @@ class Trainer:
     Args:
         family: Tasks.
         learner: A fold from `leap.learners`.
-        inner: The inner optimizer.
+        inner: The inner optimizer, given how many steps its schedule is to span.
         meta: Name, schedule and options of the meta-optimizer, see `MetaOptimizer`.
         plan: The rest.
         exchange: The processes that train together; all are given the same arguments but this one.
 
-    A joint walk (finetuning) is one walk over all tasks in turn and cannot be shared out: the first process takes it,
-    and the others wait for its result.
+    A joint walk (finetuning) and visits (HAT, Progressive Nets) go over all tasks in turn and cannot be shared out: the
+    first process takes them, and the others wait for the result.
 
     Example:
         >>> from leap import learners, optim
         >>> from tasks.quadratic import Quadratic
         >>> plan = Plan(seed=0, inner_steps=5, meta_batch=4, execution="batched")
         >>> meta = ("SGD", lambda step: 1.0, {"lr": 1.0})
-        >>> trainer = Trainer(Quadratic(), learners.reptile(), optim.sgd(0.1), meta, plan)
+        >>> trainer = Trainer(Quadratic(), learners.reptile(), lambda steps: optim.sgd(0.1), meta, plan)
         >>> losses = [trainer.meta_step()["train/loss"] for _ in range(20)]
         >>> losses[-1] < losses[0]
         True
@@ -154,7 +165,7 @@ class Trainer:
         self,
         family: Family,
         learner: Fold,
-        inner: Optimizer,
+        inner: Inner,
         meta: tuple[str, Schedule, Mapping[str, Any]],
         plan: Plan,
         exchange: Exchange | None = None,
@@ -165,8 +176,11 @@ class Trainer:
         if learner.extend:
             extra = learner.extend(theta, family.layout, len(family.ids("train")))
             theta = torch.cat([theta, extra])
+        if learner.visits:
+            theta = torch.cat([theta, learner.visits.begin(family, plan.seed)])
         self.meta = MetaOptimizer(theta, *meta)
         self.step = 0
+        self.patience = Patience(plan.meta_patience) if plan.meta_patience is not None else None
 
     @property
     def theta(self) -> Tensor:
@@ -181,6 +195,8 @@ class Trainer:
     def state(self) -> dict[str, Tensor]:
         """Copies of all tensors that meta-training goes on from; with `step` they are the whole state."""
         kept = {f"optimizer/{name}": tensor.clone() for name, tensor in self.meta.state().items()}
+        if self.patience is not None:
+            kept["patience"] = torch.tensor([self.patience.best, self.patience.since], dtype=torch.float64)
         return {"meta": self.meta_parameters, **kept}
 
     def restore(self, step: int, tensors: Mapping[str, Tensor]) -> None:
@@ -196,7 +212,15 @@ class Trainer:
         self.meta.meta.data.copy_(meta)
         prefix = "optimizer/"
         self.meta.restore({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        if self.patience is not None and "patience" in tensors:
+            best, since = tensors["patience"].tolist()
+            self.patience = Patience(self.patience.limit, best, int(since))
         self.step = step
+
+    @property
+    def converged(self) -> bool:
+        """Whether meta-training may end: its validation error has not improved for `plan.meta_patience` meta-steps."""
+        return self.patience is not None and self.patience.exhausted
 
     def draw(self, step: int) -> list[int]:
         """Task ids of a meta-step: passes over the pretraining tasks, each in a new order."""
@@ -216,42 +240,35 @@ class Trainer:
         started, meta = time.perf_counter(), self.meta.meta.detach()
         ids = self.draw(self.step)
         mine = self._share(len(ids))
-        walked = self._walk(ids, mine)
-        own = tally(walked, meta)
+        pieces = self._walk(ids, mine)
+        own = tally([piece.walk for piece in pieces], meta)
         own_mark = own[-1].clone()  # the exchange may write over what it is given
         total = self.exchange.sum(own)
         sums, mark = read(total, own_mark)  # the one synchronisation before the update
         self._check_together(sums["mark"], mark)
         if sums["bad"] > 0:
-            self._refuse(sums, walked, ids, mine)
+            self._refuse(sums, pieces)
         grad = (total[: len(meta)] / sums["good"]).to(meta.dtype)
         before = meta.clone()
         rate = self.meta.step(grad, self.step)
         self.step += 1
         values = logged(sums, grad, meta - before)
+        if self.patience is not None:
+            self.patience.over(values["train/validation_error"])
         return values | {"meta/lr": rate, "time/meta_step_s": time.perf_counter() - started}
 
     def _share(self, count: int) -> slice:
         """Which slots of a meta-batch this process walks; it may be none."""
         here = self.exchange.place
-        if self.learner.view:
+        if self.learner.view or self.learner.visits:
             return slice(0, count if here.first else 0)
         return here.share(count)
 
-    def _walk(self, ids: Sequence[int], mine: slice) -> Walk | None:
+    def _walk(self, ids: Sequence[int], mine: slice) -> list[Piece]:
         """Walk the share, each task from the seed of its slot in the whole meta-batch."""
-        plan = self.plan
-        seeds = [derive(plan.seed, "walk", self.step, slot, task) for slot, task in enumerate(ids)]
-        if not ids[mine]:
-            return None
-        return plan.walk(
-            self.family.batch(ids[mine], seeds[mine]),
-            self.meta.meta.detach(),
-            steps=plan.inner_steps,
-            optimizer=self.inner,
-            folds={"learner": self.learner, "path_length": path_length()},
-            execution=plan.execution,
-        )
+        seeds = [derive(self.plan.seed, "walk", self.step, slot, task) for slot, task in enumerate(ids)]
+        meta = self.meta.meta.detach()
+        return walk_pieces(self.family, self.learner, self.inner, self.plan, meta, ids[mine], seeds[mine])
 
     def _check_together(self, sum_of_marks: float, mark: float) -> None:
         """Refuse to go on where processes stand at different parameters; at least one that differs notices."""
@@ -263,12 +280,12 @@ class Trainer:
                 "Start the same command again to go on from the last checkpoint"
             )
 
-    def _refuse(self, sums: Mapping[str, float], walked: Walk | None, ids: Sequence[int], mine: slice) -> None:
+    def _refuse(self, sums: Mapping[str, float], pieces: Sequence[Piece]) -> None:
         """Stop where too much of a meta-batch is lost, saying which task, step and value came first."""
         bad, rows = int(sums["bad"]), int(sums["bad"] + sums["good"])
         if bad / rows <= self.plan.most_bad and bad < rows:
             return
-        found = self.exchange.gather(None if walked is None else self._first_bad(walked, ids[mine]))
+        found = self.exchange.gather(next(filter(None, map(self._first_bad, pieces)), None))
         raise RunError(
             f"meta-step {self.step}: {bad} of {rows} walks met NaN or infinity, "
             f"first in task {next(text for text in found if text)}. "
@@ -276,8 +293,9 @@ class Trainer:
             "try a smaller inner or meta learning rate"
         )
 
-    def _first_bad(self, walked: Walk, ids: Sequence[int]) -> str | None:
-        """The first bad task of a share, and what it met; None where all are good."""
+    def _first_bad(self, piece: Piece) -> str | None:
+        """The first bad task of a piece, and what it met; None where all are good."""
+        walked, ids = piece.walk, piece.ids
         good = finite_walks(walked)
         if bool(good.all()):
             return None

@@ -20,6 +20,7 @@ from leap.optim import Optimizer, State
 
 if TYPE_CHECKING:
     from leap.capture import Prepared
+    from leap.visits import Visits
 
 
 class TaskBatch(Protocol):
@@ -33,6 +34,9 @@ class TaskBatch(Protocol):
       which part is shared.
     - `query(theta, step)`: a batch of held-out data of the same tasks, on which MAML and FOMAML take the outer loss;
       without it they take `sample(theta, K)`.
+    - `start(theta0 [T, n]) -> [T, n]`: what a task begins with where it has parameters of its own that no learner
+      learns, such as a head drawn anew.
+    - `validation_error(theta [T, n]) -> [T]`: what stopping early goes by (`leap.stopping`).
     - `heads: Tensor [T]` and `head_count: int`: which of joint finetuning's persistent heads each task uses, and how
       many there are in all; without them task t of T uses head t.
     """
@@ -119,6 +123,7 @@ class Fold(NamedTuple):
             -> extra [..., e]`. They stand behind theta in the same vector, and theta alone is what is handed on.
         view: The learner's own view of tasks and number of steps (finetuning walks one joint task).
         records: Ask the walk to keep what `End.pull_back` needs.
+        visits: How the learner visits tasks one after another, where it keeps parameters for each (`leap.visits`).
     """
 
     start: Callable[[Tensor], Any]
@@ -128,6 +133,7 @@ class Fold(NamedTuple):
     extend: Callable[[Tensor, Layout | None, int], Tensor] | None = None
     view: Callable[[TaskBatch, int, int], tuple[TaskBatch, int]] | None = None
     records: bool = False
+    visits: Visits | None = None
 
 
 class Walk(NamedTuple):
@@ -148,6 +154,7 @@ def walk(
     folds: Mapping[str, Fold] | None = None,
     execution: Execution = "batched",
     prepared: Prepared | None = None,
+    stop: Callable[[Tensor, int], bool] | None = None,
 ) -> Walk:
     r"""Walk `steps` inner steps on every task and fold over them.
 
@@ -165,13 +172,15 @@ def walk(
             activations of one task in memory; `compiled` and `captured` are the batched step, compiled or recorded
             as a CUDA graph (`leap.capture`). The numbers agree up to the order of summation.
         prepared: What earlier walks compiled and recorded; without it this walk begins anew.
+        stop: Asked after every step, `(theta [1, n], steps taken) -> whether to end the walk here`; for a task that
+            walks alone, since K is then its own.
 
     Returns:
-        `Walk`. All tensors are detached. Nothing is synchronised with the device.
+        `Walk`. All tensors are detached. Nothing is synchronised with the device, but by `stop`.
 
     Raises:
         ValueError, TypeError: steps below 1, a theta0 that is not a float tensor [n] or [T, n], two folds that both
-            change the inner update.
+            change the inner update, `stop` for tasks that walk together.
 
     Example:
         >>> from leap import learners, optim
@@ -191,16 +200,27 @@ def walk(
     record = adjoint.Record(
         plan.tasks, plan.optimizer, elsewhere, plan.steps, theta, extra, any(f.records for f in folds.values())
     )
-    return _run(record, folds, plan.shared, _stepper(record, folds, plan.shared, execution, prepared))
+    if stop is not None and len(theta) != 1:
+        raise ValueError(f"a walk that may stop early has one task, got {len(theta)}; walk tasks one at a time")
+    return _run(record, folds, plan.shared, _stepper(record, folds, plan.shared, execution, prepared), stop)
 
 
-def _run(record: adjoint.Record, folds: Mapping[str, Fold], m: int, stepper: Stepper) -> Walk:
+def _run(
+    record: adjoint.Record,
+    folds: Mapping[str, Fold],
+    m: int,
+    stepper: Stepper,
+    stop: Callable[[Tensor, int], bool] | None,
+) -> Walk:
     losses, recorded = [], []
     for i in range(record.steps):
         record.visit(i, *stepper.point())
         loss, aux = stepper.take(i, record.tasks.sample(stepper.theta, i))
         losses.append(loss)
         recorded.append(aux)
+        if stop is not None and stop(stepper.theta, i + 1):
+            record.steps = i + 1
+            break
     theta, states = stepper.finish()
     end = End(record.tasks, record.theta0, theta, record, m)
     with torch.no_grad():
@@ -294,6 +314,8 @@ def course(tasks: TaskBatch, theta0: Tensor, steps: int, optimizer: Optimizer, f
     elif theta0.shape[-1] != n:
         raise ValueError(f"theta0 must have the layout's {n} entries on its last axis, got shape {tuple(theta0.shape)}")
     theta0 = theta0.expand(count, -1)
+    if hasattr(tasks, "start"):
+        theta0 = torch.cat([tasks.start(theta0[:, :n]), theta0[:, n:]], dim=1)
     return Course(tasks, theta0, n, layout.shared if layout else n, steps, optimizer)
 
 

@@ -29,34 +29,39 @@ FEW = 4
 """Most channels of images whose convolution is computed from patches."""
 
 
-def applies(x: Tensor, weight: Tensor) -> bool:
+def applies(x: Tensor, weight: Tensor, plus: Tensor | None = None) -> bool:
     """Whether `block` serves these tensors: on a CPU, of one ordinary type, under no transform.
 
     Torch itself is asked whether a `torch.func` transform is at work, and a tensor whether it carries a tangent.
     """
+    given = (x, weight) if plus is None else (x, weight, plus)
     return (
         x.device.type == weight.device.type == "cpu"
-        and x.dtype == weight.dtype
+        and all(tensor.dtype == x.dtype for tensor in given)
         and x.dtype in (torch.float32, torch.float64)
         and x.dim() == 4
         and not torch._C._are_functorch_transforms_active()  # there is no public question
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
-        and all(forward_ad.unpack_dual(tensor).tangent is None for tensor in (x, weight))
+        and all(forward_ad.unpack_dual(tensor).tangent is None for tensor in given)
     )
 
 
-def block(x: Tensor, weight: Tensor, bias: Tensor, scale: Tensor, shift: Tensor, rows: int | None = None) -> Tensor:
-    r"""The same as `relu(max_pool2d(batch_norm(conv2d(x, weight, bias, padding=1), scale, shift), 2))`.
+def block(
+    x: Tensor, weight: Tensor, bias: Tensor, scale: Tensor, shift: Tensor,
+    rows: int | None = None, plus: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    r"""The same as `relu(max_pool2d(batch_norm(conv2d(x, weight, bias, padding=1) + plus, scale, shift), 2))`.
 
     .. math:: \max\Bigl(0,\ \max_{2 \times 2} \gamma\, \frac{y - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta\Bigr)
 
     Args:
-        x: Images, [B, c, H, W].
+        x: Images, [B, c, H, W]; or [B, g c, H, W], and then g blocks stand side by side, each with its share of the C.
         weight: Filters, [C, c, 3, 3].
         bias: The convolution's, [C]; it moves nothing, and its gradient is 0.
         scale, shift: gamma and beta of the normalization, [C].
         rows: The first `rows` images make mean and variance; None: all of them.
+        plus: What joins the convolution before it is normalized, [B, C, H, W]; None: nothing.
 
     Returns:
         [B, C, H // 2, W // 2], channels last in memory.
@@ -70,11 +75,14 @@ def block(x: Tensor, weight: Tensor, bias: Tensor, scale: Tensor, shift: Tensor,
         >>> torch.allclose(block(x, w, one, one, one), F.relu(F.max_pool2d(y, 2)), atol=1e-5)
         True
     """
-    if x.shape[1] <= FEW and not x.requires_grad:
+    groups = x.shape[1] // weight.shape[1]
+    if plus is None and groups == 1 and x.shape[1] <= FEW and not x.requires_grad:  # moments of patches are y's alone
         y, mean, variance = _of_patches(x, weight, rows)
         found: Tensor = _Finish.apply(y, mean, variance, bias, scale, shift, None)
         return found
-    y = _Convolve.apply(x, weight)
+    y = _Convolve.apply(x, weight) if groups == 1 else F.conv2d(_channels_last(x), weight, padding=1, groups=groups)
+    if plus is not None:
+        y = y.add_(plus)  # nobody else has seen y
     found = _Finish.apply(y, None, None, bias, scale, shift, len(x) if rows is None else rows)
     return found
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from leap.epochs import Order
 from leap.errors import UsageError
 from leap.layout import Layout
 from leap.measure.problem import TaskData
@@ -146,19 +147,17 @@ class ImageBatch:
     """
 
     def __init__(self, family: ImageSets, ids: Sequence[int], seeds: Sequence[int]) -> None:
-        self.size, self.layout, self._family, self._seeds = len(ids), family.layout, family, tuple(seeds)
+        self.size, self.layout, self._family = len(ids), family.layout, family
         self._rows = torch.tensor(ids, device=family.train_images.device)
         places = {task: place for place, task in enumerate(family.ids("train"))}
         self.heads, self.head_count = torch.tensor([places.get(task, 0) for task in ids]), len(places)
-        self._epochs: dict[int, Tensor] = {}
+        count = family.train_images.shape[1]
+        self._orders = [Order(count, family.batch_size, seed, "epoch", device=self._rows.device) for seed in seeds]
 
     def sample(self, theta: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Inputs [T, B, 3, H, W], labels [T, B] and classes [T] of inner step `step`: every image once an epoch."""
         family, rows = self._family, self._rows[:, None]
-        size, total = family.batch_size, family.train_images.shape[1]
-        first, last = step * size // total, (step * size + size - 1) // total
-        begin = step * size - first * total
-        index = torch.cat([self._epoch(e) for e in range(first, last + 1)], dim=1)[:, begin : begin + size]
+        index = torch.stack([order.batch(step) for order in self._orders])  # [T, B]
         images = family.normalize(family.train_images[rows, index], self._rows, theta.dtype)
         return images, family.train_labels[rows, index], family.counts[self._rows]
 
@@ -186,15 +185,6 @@ class ImageBatch:
         absent = torch.arange(logits.shape[-1], device=logits.device) >= classes
         # Finite, since infinity times zero would be NaN in a second derivative.
         return logits.masked_fill(absent, torch.finfo(logits.dtype).min / 2)
-
-    def _epoch(self, epoch: int) -> Tensor:
-        """Order [T, N] of an epoch."""
-        if epoch not in self._epochs:
-            self._epochs = {e: order for e, order in self._epochs.items() if e == epoch - 1}
-            count = self._family.train_images.shape[1]
-            orders = [torch.randperm(count, generator=generator(seed, "epoch", epoch)) for seed in self._seeds]
-            self._epochs[epoch] = torch.stack(orders).to(self._rows.device)
-        return self._epochs[epoch]
 
 
 def _split(names: tuple[str, ...], held_out: Sequence[str] | Literal["all"]) -> dict[str, tuple[int, ...]]:

@@ -40,8 +40,9 @@ class GroupNorm(nn.GroupNorm):
     """Group normalization behind the same call; an image's statistics are its own, so `rows` does not matter."""
 
     def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
-        """Normalize [B, C, H, W]."""
-        return super().forward(x)
+        """Normalize [B, C, H, W]; of columns abreast each in its own groups."""
+        groups = self.num_groups * (x.shape[1] // self.num_channels)
+        return F.group_norm(x, groups, self.weight, self.bias, self.eps)
 
 
 class NoNorm(nn.Module):
@@ -70,12 +71,17 @@ class Block(nn.Module):
         self.conv = nn.Conv2d(channels_in, channels, 3, padding=1)
         self.norm = _norm(norm, channels)
 
-    def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
-        """[B, C, H, W] to [B, filters, H // 2, W // 2]."""
+    def forward(self, x: Tensor, rows: int | None = None, plus: Tensor | None = None) -> Tensor:
+        """[B, C, H, W] to [B, filters, H // 2, W // 2]; `plus` joins the convolution's output, [B, filters, H, W].
+
+        Parameters of several blocks, joined along their first axis, make blocks side by side (`leap.columns`).
+        """
         conv, norm = self.conv, self.norm
-        if isinstance(norm, BatchNorm) and conv.bias is not None and fused.applies(x, conv.weight):
-            return fused.block(x, conv.weight, conv.bias, norm.weight, norm.bias, rows)
-        return F.relu(F.max_pool2d(self.norm(self.conv(x), rows), 2))
+        if isinstance(norm, BatchNorm) and conv.bias is not None and fused.applies(x, conv.weight, plus):
+            return fused.block(x, conv.weight, conv.bias, norm.weight, norm.bias, rows, plus)
+        columns = x.shape[1] // conv.weight.shape[1]
+        y = conv(x) if columns == 1 else F.conv2d(x, conv.weight, conv.bias, padding=1, groups=columns)
+        return F.relu(F.max_pool2d(norm(y if plus is None else y + plus, rows), 2))
 
 
 class Conv4(nn.Module):

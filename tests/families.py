@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from small_multi_cv import small_multi_cv
 
 from leap import learners
 from leap.layout import Layout
@@ -67,6 +68,7 @@ def small_image_sets(**changes) -> ImageSets:
 FAMILIES = {
     "alphabets": small_alphabets,
     "image sets": small_image_sets,
+    "multi cv": small_multi_cv,
     "sinusoid": lambda: Sinusoid(count=4, shots=5, queries=5, hidden=(6,)),
     "quadratic": lambda: Quadratic(dim=4, count=4),
 }

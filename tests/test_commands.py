@@ -15,13 +15,13 @@ import yaml
 from offline_run import OfflineRun
 
 from leap.cli import compare, configuration, lifecycle, main
-from leap.cli.settings import Settings
+from leap.cli.settings import NEED_STAGES, Settings
 from leap.errors import UsageError
 from leap.run import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = sorted(p for p in (ROOT / "configs").rglob("*.yaml"))
-EXPERIMENTS = [p for p in CONFIGS if p.parent.name == "configs"]
+EXPERIMENTS = [p for p in CONFIGS if p.parent.name in ("configs", "multi_cv")]
 LEARNERS = [p for p in CONFIGS if p.parent.name == "learner"]
 QUICK = ["--train.meta-steps", "2", "--tracking", "none"]
 SMALL = ["quadratic.yaml", *QUICK]
@@ -31,11 +31,17 @@ def leap(*arguments):
     return main.main([str(a) for a in arguments])
 
 
-@pytest.mark.parametrize("config", EXPERIMENTS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("config", EXPERIMENTS, ids=lambda p: str(p.relative_to(ROOT / "configs").with_suffix("")))
 def test_every_experiment_runs_two_meta_steps(config, tmp_path, request):
     if config.stem in ("omniglot", "omniglot-reduced", "sweep-omniglot", "image-sets", "digit-tasks"):
         request.getfixturevalue("data_folder")
+    if config.parent.name == "multi_cv" and config.stem != "embedded":
+        request.getfixturevalue("data_folder")
     small = ["--train.inner-steps", "2", "--train.meta-batch", "2", *QUICK]
+    if config.parent.name == "multi_cv":
+        small += ["--train.inner-epochs", "0.1", "--tasks.most", "200"]
+        if config.stem == "paper":  # without SVHN and FaceScrub, which few have at hand
+            small += ["--tasks.names", "mnist", "gtsrb", "cifar100"]
     if "filters" in config.read_text() or "omniglot" in config.read_text():
         small += ["--model.filters", "4"]
     if held := {"image-sets": "mnist", "digit-tasks": "digit"}.get(config.stem):
@@ -45,10 +51,13 @@ def test_every_experiment_runs_two_meta_steps(config, tmp_path, request):
     assert len(RunFolder.open(tmp_path / "run").rows()) == 2
 
 
-@pytest.mark.parametrize("learner", LEARNERS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("learner", LEARNERS, ids=lambda p: str(p.relative_to(ROOT / "configs").with_suffix("")))
 def test_every_learner_trains_evaluates_and_reports(learner, tmp_path, capsys):
-    out = tmp_path / "run"
-    assert leap("train", *SMALL, learner, "--train.inner-steps", "3", "--out", out) == 0
+    out, base = tmp_path / "run", SMALL
+    if learner.stem in NEED_STAGES or learner.parent.parent.name == "multi_cv":
+        base = ["multi_cv/embedded", *QUICK, "--tasks.names", "shapes", "digits", "textures", "--tasks.most", "100"]
+        base += ["--tasks.most-test", "50", "--model.filters", "4", "--evaluate.epochs", "1"]
+    assert leap("train", *base, learner, "--train.inner-steps", "3", "--out", out) == 0
     assert leap("evaluate", out, "--evaluate.repetitions", "1") == 0
     assert leap("report", out, "--out", tmp_path / "page.html") == 0
     document = json.loads((out / "evaluation.json").read_text())

@@ -46,7 +46,7 @@ class Double:
 
 def build(family, learner, exchange=None, meta=ADAM, **changes):
     plan = Plan(**({"seed": 3, "inner_steps": 3, "meta_batch": 5, "execution": "sequential"} | changes))
-    return Trainer(family, learner, optim.sgd(0.05, momentum=0.5), meta, plan, exchange)
+    return Trainer(family, learner, lambda steps: optim.sgd(0.05, momentum=0.5), meta, plan, exchange)
 
 
 def end(trainer, steps=3):

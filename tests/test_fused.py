@@ -16,9 +16,14 @@ from tasks import fused, models
 from tasks.models import Conv4
 
 
-def plain(x: Tensor, weight: Tensor, bias: Tensor, scale: Tensor, shift: Tensor, rows: int | None = None) -> Tensor:
+def plain(
+    x: Tensor, weight: Tensor, bias: Tensor, scale: Tensor, shift: Tensor,
+    rows: int | None = None, plus: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """The block in the textbook's order, from its definition."""
     y = F.conv2d(x, weight, bias, padding=1)
+    if plus is not None:
+        y = y + plus
     variance, mean = torch.var_mean(y[:rows], dim=(0, 2, 3), correction=0, keepdim=True)
     z = (y - mean) / (variance + 1e-5).sqrt() * scale[:, None, None] + shift[:, None, None]
     return F.max_pool2d(F.relu(z), 2)
@@ -68,6 +73,56 @@ def test_the_fused_block_and_three_derivatives_are_the_plain_ones(case: Any, row
     assert (given[3] < 0).any() and (given[3] > 0).any()
     for one, other in zip(ours, reference, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9 * float(1 + other.abs().max()))
+
+
+# torch's own
+of_dual_numbers = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+
+
+@pytest.mark.parametrize("rows", [None, 3])
+@pytest.mark.parametrize("case", CASES)
+def test_what_joins_the_convolution_is_normalized_with_it_and_has_a_gradient(case: Any, rows: int | None) -> None:
+    channels, size, with_image = case
+    given, own = inputs(channels, size, with_image=with_image)
+    plus = torch.randn(5, 6, *size, generator=torch.Generator().manual_seed(2), dtype=torch.float64).requires_grad_()
+    ours, reference = (
+        derivatives(lambda *g, f=f: f(*g, plus=plus), given, [*own, plus], rows, 2) for f in (fused.block, plain)
+    )
+    for one, other in zip(ours, reference, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9 * float(1 + other.abs().max()))
+    with torch.no_grad():
+        assert not torch.allclose(fused.block(*given, rows, plus), fused.block(*given, rows))
+        assert torch.equal(fused.block(*given, rows, plus), ours[0])
+
+
+@pytest.mark.parametrize("with_plus", [False, True])
+def test_blocks_side_by_side_are_each_its_own(with_plus: bool) -> None:
+    given, _ = inputs(6, (8, 8), with_image=True)
+    given[1] = given[1].detach()[:, :2].clone().requires_grad_()  # three blocks of two channels
+    plus = torch.randn(5, 6, 8, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64).requires_grad_()
+    own = [*given, plus] if with_plus else given
+
+    def apart(x: Tensor, weight: Tensor, *rest: Any) -> Tensor:
+        *channels, rows = rest
+        parts = zip(x.chunk(3, 1), *(t.chunk(3) for t in (weight, *channels)), plus.chunk(3, 1), strict=True)
+        return torch.cat([plain(*part[:-1], rows, part[-1] if with_plus else None) for part in parts], dim=1)
+
+    def together(*arguments: Any) -> Tensor:
+        return fused.block(*arguments, plus if with_plus else None)
+
+    ours, reference = (derivatives(f, given, own, 3, 2) for f in (together, apart))
+    for one, other in zip(ours, reference, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9 * float(1 + other.abs().max()))
+
+
+@of_dual_numbers
+def test_a_tangent_of_what_joins_is_not_lost() -> None:
+    given, _ = inputs(6, (8, 8), with_image=False)
+    plus = torch.ones(5, 6, 8, 8, dtype=torch.float64)
+    assert fused.applies(given[0], given[1], plus)
+    assert not fused.applies(given[0], given[1], plus.float())
+    with forward_ad.dual_level():
+        assert not fused.applies(given[0], given[1], forward_ad.make_dual(plus, plus))
 
 
 def test_gradients_without_a_graph_are_those_with_one() -> None:
@@ -131,9 +186,7 @@ def test_the_network_takes_the_fused_block_where_it_applies(monkeypatch: pytest.
     assert len(calls) == 4
 
 
-@pytest.mark.filterwarnings(
-    "ignore:.torch.jit.script. is deprecated:DeprecationWarning"
-)  # torch's own, of dual numbers
+@of_dual_numbers
 def test_transforms_take_the_plain_path_and_agree() -> None:
     module, images, labels = network(torch.float64)
     layout = Layout.of(module)

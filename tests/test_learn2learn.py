@@ -266,7 +266,7 @@ def family(module: ModuleType, **options: Any) -> TasksetFamily:
 def test_a_taskset_meta_trains(learn2learn: ModuleType) -> None:
     plan = Plan(seed=0, inner_steps=4, meta_batch=4, execution="batched")
     meta = ("SGD", lambda step: 1.0, {"lr": 0.7})
-    trainer = Trainer(family(learn2learn), learners.reptile(), optim.sgd(0.2), meta, plan)
+    trainer = Trainer(family(learn2learn), learners.reptile(), lambda steps: optim.sgd(0.2), meta, plan)
     losses = [trainer.meta_step()["train/loss_last"] for _ in range(12)]
     assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
 
@@ -276,7 +276,11 @@ def test_both_engines_train_alike_on_a_taskset(learn2learn: ModuleType) -> None:
     for loop in (walk, l2l.walk):
         plan = Plan(seed=0, inner_steps=2, meta_batch=2, execution="sequential", walk=loop)
         trainer = Trainer(
-            family(learn2learn), learners.maml(), optim.sgd(0.1), ("SGD", lambda step: 1.0, {"lr": 0.1}), plan
+            family(learn2learn),
+            learners.maml(),
+            lambda steps: optim.sgd(0.1),
+            ("SGD", lambda step: 1.0, {"lr": 0.1}),
+            plan,
         )
         thetas += [trainer.theta]
         trainer.meta_step()

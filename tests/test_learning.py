@@ -25,8 +25,14 @@ def family():
 def test_held_out_alphabets_are_learned_faster_and_better(family, name, rate):
     learner = getattr(learners, name)()
     plan = Plan(seed=0, inner_steps=30, meta_batch=4, execution="sequential")
-    trainer = Trainer(family, learner, optim.sgd(0.1), ("SGD", optim.constant, {"lr": rate}), plan)
-    options = {"optimizer": optim.sgd(0.1), "steps": 40, "seed": 0, "evaluation_seeds": [0], "execution": "sequential"}
+    trainer = Trainer(family, learner, lambda steps: optim.sgd(0.1), ("SGD", optim.constant, {"lr": rate}), plan)
+    options = {
+        "inner": lambda steps: optim.sgd(0.1),
+        "steps": 40,
+        "seed": 0,
+        "evaluation_seeds": [0],
+        "execution": "sequential",
+    }
     random = evaluate(family, trainer.theta, learner=None, **options)
     for _ in range(25):
         trainer.meta_step()

@@ -157,7 +157,7 @@ def test_walks_are_those_of_evaluation(done):
     assert document["paths"]["tasks"] == ["blobs-0", "blobs-1", "blobs-2"] and list(found) == ["leap", "none"]
     for name, (meta, learner) in walks.starts.items():
         expected = evaluate(
-            walks.family, meta, learner=learner, optimizer=walks.optimizer, steps=3, seed=0, evaluation_seeds=[0, 1],
+            walks.family, meta, learner=learner, inner=walks.inner, steps=3, seed=0, evaluation_seeds=[0, 1],
             measures={"parameters": path_length(loss_coordinate=False)},
         )  # fmt: skip
         for measure in ("path_length", "path_energy", "test_error", "test_loss", "train_error_auc"):

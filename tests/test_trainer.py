@@ -18,7 +18,7 @@ SGD = ("SGD", optim.constant, {"lr": 1.0})
 
 def trainer(family=None, learner=None, meta=SGD, **changes):
     plan = Plan(**({"seed": 0, "inner_steps": 5, "meta_batch": 4, "execution": "batched"} | changes))
-    return Trainer(family or Quadratic(), learner or learners.reptile(), optim.sgd(0.1), meta, plan)
+    return Trainer(family or Quadratic(), learner or learners.reptile(), lambda steps: optim.sgd(0.1), meta, plan)
 
 
 def test_a_meta_step_descends_the_mean_meta_gradient():
@@ -187,7 +187,7 @@ def test_area_under_a_curve(curve, area):
 
 def test_evaluation_meets_the_same_batches_from_every_initialization():
     family = small_alphabets()
-    options = {"optimizer": optim.sgd(0.1), "steps": 4, "seed": 0, "evaluation_seeds": [0, 1]}
+    options = {"inner": lambda steps: optim.sgd(0.1), "steps": 4, "seed": 0, "evaluation_seeds": [0, 1]}
     theta = family.initial(0)
     plain = evaluate(family, theta, learner=learners.reptile(), **options)
     again = evaluate(family, theta, learner=None, **options)
@@ -201,7 +201,7 @@ def test_evaluation_meets_the_same_batches_from_every_initialization():
 def test_evaluation_walks_as_the_learner_does():
     """ANIL leaves the trunk where it is, Meta-SGD walks at its own rates: with rates of zero, nowhere."""
     family = small_alphabets()
-    options = {"optimizer": optim.sgd(0.1), "steps": 4, "seed": 0, "evaluation_seeds": [0]}
+    options = {"inner": lambda steps: optim.sgd(0.1), "steps": 4, "seed": 0, "evaluation_seeds": [0]}
     theta = family.initial(0)
     still = evaluate(family, torch.cat([theta, torch.zeros_like(theta)]), learner=learners.meta_sgd(), **options)
     plain = evaluate(family, torch.cat([theta, torch.full_like(theta, 0.1)]), learner=learners.meta_sgd(), **options)
@@ -214,8 +214,8 @@ def test_a_split_without_tasks_is_refused():
     with pytest.raises(UsageError, match="'validation' holds no tasks"):
         family = small_alphabets()
         evaluate(
-            family, family.initial(0), learner=None, optimizer=optim.sgd(0.1), steps=1, seed=0, evaluation_seeds=[0],
-            which="validation",
+            family, family.initial(0), learner=None, inner=lambda steps: optim.sgd(0.1), steps=1, seed=0,
+            evaluation_seeds=[0], which="validation",
         )  # fmt: skip
 
 
@@ -223,7 +223,13 @@ def test_numbers_that_are_not_finite_become_none():
     family = Diseased(count=2)
     family.sick = (4,)
     found = evaluate(
-        family, family.initial(0), learner=None, optimizer=optim.sgd(0.1), steps=4, seed=0, evaluation_seeds=[0]
+        family,
+        family.initial(0),
+        learner=None,
+        inner=lambda steps: optim.sgd(0.1),
+        steps=4,
+        seed=0,
+        evaluation_seeds=[0],
     )
     assert found["test_loss"][0][0] is None and found["test_loss"][0][1] is not None
     assert found["train_loss"][0][0][1] is not None and found["train_loss"][0][0][2] is None

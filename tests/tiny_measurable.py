@@ -172,7 +172,9 @@ def measuring(
     store.prepare()
     context = Context(family, Plan(**{**SMALL, **changes}), learned, store)
     starts = {"leap": (family.initial(7), None), "none": (family.initial(0), None)}
-    walks = Walks(family, starts, sgd(0.1), 3, 0, "test", "sequential", 8 if family.norm == "none" else 0, level)
+    walks = Walks(
+        family, starts, lambda steps: sgd(0.1), 3, 0, "test", "sequential", 8 if family.norm == "none" else 0, level
+    )
     measured = list(range(len(family.classes))) if tasks is None else tasks
     return Measuring(context, walks, distances, measured, scores)
 

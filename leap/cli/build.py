@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
 import itertools
 from collections.abc import Callable
@@ -59,6 +60,8 @@ def family(settings: s.Settings, on: str) -> Family:
         )
     if isinstance(tasks, s.Custom):
         return _custom(tasks, seed, on)
+    if isinstance(tasks, s.MultiCV):
+        return _multi_cv(tasks, settings, on)
     if isinstance(tasks, s.ImageSets):
         return _image_sets(tasks, settings, on)
     if isinstance(tasks, s.DigitTasks):
@@ -82,6 +85,19 @@ def _alphabets(tasks: s.Omniglot | s.Glyphs, settings: s.Settings, on: str) -> F
     )  # fmt: skip
     model = settings.model
     return Alphabets(drawings, protocol, seed=settings.seed, filters=model.filters, norm=model.norm, device=on)
+
+
+def _multi_cv(tasks: s.MultiCV, settings: s.Settings, on: str) -> Family:
+    from tasks import datasets
+    from tasks.multi_cv import MultiCV
+    from tasks.parts import drawn
+
+    folder = Path(tasks.folder).expanduser() if tasks.folder else datasets.home()
+    found = drawn(tasks.names, folder, settings.seed, tasks.validation, tasks.most, tasks.most_test)
+    return MultiCV(
+        found, held_out=tasks.held_out or tasks.names[-1:], seed=settings.seed, batch_size=tasks.batch_size,
+        filters=settings.model.filters, norm=settings.model.norm, device=on,
+    )  # fmt: skip
 
 
 def _image_sets(tasks: s.ImageSets, settings: s.Settings, on: str) -> Family:
@@ -144,7 +160,7 @@ def schedule(name: ScheduleName, steps: int) -> optim.Schedule:
 
 
 def inner(choice: s.Sgd | s.Adam | s.Rmsprop, steps: int) -> optim.Optimizer:
-    """The inner optimizer for walks of `steps` steps."""
+    """The inner optimizer for walks of `steps` steps: its schedule spans them."""
     over = schedule(choice.schedule, steps)
     if isinstance(choice, s.Sgd):
         return optim.sgd(choice.lr, choice.momentum, choice.weight_decay, nesterov=choice.nesterov, schedule=over)
@@ -186,14 +202,15 @@ def trainer(settings: s.Settings, tasks: Family, on: str, exchange: distributed.
     train, meta = settings.train, settings.meta
     plan = Plan(
         settings.seed, train.inner_steps, train.meta_batch, _asked(train.execution, on), train.most_bad,
-        engine(settings.learner),
+        engine(settings.learner), train.inner_epochs, train.validate_every, train.patience, train.meta_patience,
     )  # fmt: skip
     if plan.walk is walk:
         plan = _carried_out(plan, settings, tasks, on, exchange or distributed.Alone())
     elif train.precision != "highest":
         raise UsageError(f"train.precision: learn2learn's loops compute in float32, got {train.precision}; use highest")
     moves = (meta.name, schedule(meta.schedule, train.meta_steps), {"lr": meta.lr, **meta.options})
-    return Trainer(tasks, learner(settings.learner), inner(settings.inner, train.inner_steps), moves, plan, exchange)
+    walks = functools.partial(inner, settings.inner)
+    return Trainer(tasks, learner(settings.learner), walks, moves, plan, exchange)
 
 
 def _carried_out(plan: Plan, settings: s.Settings, tasks: Family, on: str, exchange: distributed.Exchange) -> Plan:

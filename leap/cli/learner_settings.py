@@ -1,7 +1,9 @@
 """Settings of learners and optimizers: what learns the initialization, what trains a task, what moves the first."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from leap.cli.fields import Decay, NonNegative, Rate, ScheduleName
 
@@ -79,6 +81,26 @@ class Finetune:
     """Multi-headed joint training, then a fresh head."""
 
     name: Literal["finetune"] = "finetune"
+    """The learner."""
+
+
+@dataclass(frozen=True)
+class Hat:
+    """HAT: hard attention to the task, over parameters that all tasks share."""
+
+    name: Literal["hat"] = "hat"
+    """The learner."""
+    pressure: NonNegative = 0.75
+    """Weight of the penalty on units that no other task owns (lambda)."""
+    sharpest: Annotated[float, Field(gt=1)] = 400.0
+    """Slope of the gates where they are nearly binary (s_max)."""
+
+
+@dataclass(frozen=True)
+class Progressive:
+    """Progressive Nets: a column a task, connected to all others'."""
+
+    name: Literal["progressive"] = "progressive"
     """The learner."""
 
 

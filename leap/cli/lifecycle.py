@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import signal
 import sys
@@ -25,6 +26,7 @@ from leap.provenance import provenance
 from leap.report import pictures
 from leap.run import Checkpoint, RunFolder, write_atomic
 from leap.trainer import Trainer
+from leap.walk import Fold
 
 Progress = Callable[[int, dict[str, float]], None]
 Say = Callable[[str], None]
@@ -96,7 +98,7 @@ def follow(exchange: Exchange) -> None:
     if begun is None:
         return
     trainer.restore(begun.step, begun.tensors)
-    while trainer.step < _meta_steps(settings):
+    while trainer.step < _meta_steps(settings) and not trainer.converged:
         trainer.meta_step()
 
 
@@ -147,38 +149,55 @@ def reconcile(run: RunFolder, asked: Settings) -> Settings:
 
 
 def evaluate(
-    run: RunFolder, settings: Settings, progress: Callable[[], None] = lambda: None, say: Say = _to_stderr
+    run: RunFolder,
+    settings: Settings,
+    progress: Callable[[], None] = lambda: None,
+    say: Say = _to_stderr,
+    known: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Evaluate a finished run's initialization beside the random one it started from; write figures and pictures."""
+    """Evaluate a finished run's initialization beside the random one it started from; write figures and pictures.
+
+    `known` remembers the last random initialization's walks for runs that differ in their learner alone.
+    """
     with run.lock():
         on = build.device(settings.device)
         family = build.family(settings, on)
         fold = build.learner(settings.learner)
         meta = run.load_initialization(family.layout).to(on)
-        # a random initialization walks with the plain optimizer
-        starts = {settings.learner.name: (meta, fold), "none": (family.initial(settings.seed), None)}
         choice = settings.evaluate
-        results = {
-            name: walk_and_score(
+
+        def walked(theta: torch.Tensor, learner: Fold | None) -> dict[str, Any]:
+            return walk_and_score(
                 family,
                 theta,
                 learner=learner,
-                optimizer=build.inner(settings.inner, choice.steps),
+                inner=functools.partial(build.inner, settings.inner),
                 steps=choice.steps,
+                epochs=choice.epochs,
+                validate_every=choice.validate_every,
+                patience=choice.patience,
                 seed=settings.seed,
                 evaluation_seeds=range(choice.repetitions),
                 which=choice.split,
                 execution=build.execution(settings.train.execution, on),
                 progress=progress,
             )
-            for name, (theta, learner) in starts.items()
-        }
+
+        results = {settings.learner.name: walked(meta, fold)}
+        # a random initialization walks with the plain optimizer
+        same = _same_random_walks(settings, on)
+        known = {} if known is None else known
+        if same not in known:
+            known.clear()
+            known[same] = walked(family.initial(settings.seed), None)
+        results["none"] = known[same]
         document = {
             "format": 1,
             "run": run.name,
             "family": settings.tasks.name,
             "split": choice.split,
-            "steps": choice.steps,
+            "steps": len(results["none"]["train_loss"][0][0]),
+            "asked": dataclasses.asdict(choice),
             "evaluation_seeds": list(range(choice.repetitions)),
             "tasks": [family.name(task) for task in family.ids(choice.split)],
             "learner": settings.learner.name,
@@ -190,6 +209,12 @@ def evaluate(
         pictures.learning_curves(document, run.path / "pictures" / "learning-curves.png")
         _track_evaluation(run, settings, document, say)
     return document
+
+
+def _same_random_walks(settings: Settings, on: str) -> str:
+    """What a random initialization's walks depend on, in words that are equal for equal walks."""
+    parts = [getattr(settings, name) for name in ("tasks", "model", "inner", "evaluate", "seed")]
+    return repr([*parts, settings.train.execution, on])
 
 
 def _prepare(settings: Settings, exchange: Exchange) -> tuple[str, Trainer]:
@@ -219,14 +244,14 @@ def _train(run: RunFolder, settings: Settings, trainer: Trainer, progress: Progr
     code = 1
     try:
         with _saving(run, trainer) as completed:
-            while trainer.step < meta_steps:
+            while trainer.step < meta_steps and not trainer.converged:
                 metrics = trainer.meta_step()
                 run.append({"step": trainer.step, **metrics})
                 completed(trainer.step % settings.train.checkpoint_every == 0)
                 tracker.log(metrics, trainer.step)
                 progress(trainer.step, metrics)
         about = {"learner": settings.learner.name, "family": settings.tasks.name, "seed": settings.seed}
-        run.save_initialization(trainer.meta_parameters, trainer.family.layout, {**about, "meta_steps": meta_steps})
+        run.save_initialization(trainer.meta_parameters, trainer.family.layout, {**about, "meta_steps": trainer.step})
         tracker.artifact(run.initialization, f"initialization-{run.name}")
         code = 0
     finally:

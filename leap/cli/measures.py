@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import json
 import math
 from collections.abc import Sequence
@@ -95,9 +96,10 @@ def _walks(settings: Settings, family: Family, meta: torch.Tensor, on: str) -> W
     }
     starts["none"] = (family.initial(settings.seed), None)
     return Walks(
-        family, starts, build.inner(settings.inner, choice.steps), choice.steps, settings.seed, choice.split,
+        family, starts, functools.partial(build.inner, settings.inner), choice.steps, settings.seed, choice.split,
         build.execution(settings.train.execution, on),
         settings.measure.samples if _separable(family, meta, choice.split) else 0, _level(settings, family),
+        choice.epochs, choice.validate_every, choice.patience,
     )  # fmt: skip
 
 
@@ -129,6 +131,9 @@ def _store(run: RunFolder, settings: Settings, meta: torch.Tensor) -> Store:
     about["measure"] = {key: value for key, value in plain(settings.measure).items() if key not in LATER}
     about["initialization"] = digest(meta)
     about["evaluate"].pop("repetitions")
+    if about["evaluate"]["validate_every"] is None:
+        del about["evaluate"]["patience"]
+    about["evaluate"] = {key: value for key, value in about["evaluate"].items() if value is not None}
     return Store(run.path / FOLDER, about)
 
 

@@ -5,23 +5,35 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from leap.cli.fields import Count, Seed, Share
+from leap.cli.fields import Count, Rate, Seed, Share
 from leap.cli.learner_settings import (
     Adam,
     Anil,
     Finetune,
     Fomaml,
+    Hat,
     Leap,
     Maml,
     Meta,
     MetaSgd,
     NoLearner,
+    Progressive,
     Reptile,
     Rmsprop,
     Sgd,
 )
 from leap.cli.measure_settings import Measure
-from leap.cli.task_settings import Custom, DigitTasks, Glyphs, ImageSets, Model, Omniglot, Quadratic, Sinusoid
+from leap.cli.task_settings import (
+    Custom,
+    DigitTasks,
+    Glyphs,
+    ImageSets,
+    Model,
+    MultiCV,
+    Omniglot,
+    Quadratic,
+    Sinusoid,
+)
 
 __all__ = [
     "Adam",
@@ -33,6 +45,7 @@ __all__ = [
     "Finetune",
     "Fomaml",
     "Glyphs",
+    "Hat",
     "ImageSets",
     "Leap",
     "Maml",
@@ -40,8 +53,10 @@ __all__ = [
     "Meta",
     "MetaSgd",
     "Model",
+    "MultiCV",
     "NoLearner",
     "Omniglot",
+    "Progressive",
     "Quadratic",
     "Reptile",
     "Rmsprop",
@@ -51,6 +66,12 @@ __all__ = [
     "Train",
     "Wandb",
 ]
+
+
+WALK_ON = ("finetune", "hat", "progressive")
+"""Learners that go on training where they stand, so that the meta-optimizer only carries them there."""
+NEED_STAGES = ("hat", "progressive")
+"""Learners that need a network in stages."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +95,14 @@ class Train:
     """In which losses compute: float32, or convolutions and products in TF32 (on a GPU) or bfloat16."""
     threads: Count | None = None
     """CPU threads; by default torch's choice."""
+    inner_epochs: Rate | None = None
+    """Passes of a task over its own training data, instead of inner_steps (tasks that know an epoch: multi_cv)."""
+    validate_every: Count | None = None
+    """Inner steps between evaluations of a task's validation error, which may end its walk; by default none does."""
+    patience: Count = 10
+    """Evaluations in a row without a better validation error that end a walk."""
+    meta_patience: Count | None = None
+    """Meta-steps in a row without a better mean validation error that end meta-training; by default none does."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +115,12 @@ class Evaluate:
     """Walks a task, with different batches."""
     split: Literal["validation", "test"] = "test"
     """Which tasks: `validation` for choices, `test` for results."""
+    epochs: Rate | None = None
+    """Passes over its own training data, instead of steps (tasks that know an epoch: multi_cv)."""
+    validate_every: Count | None = None
+    """Steps between evaluations of the validation error, which may end a walk; by default none does."""
+    patience: Count = 10
+    """Evaluations in a row without a better validation error that end a walk."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +147,8 @@ class Compare:
     """Seeds."""
     grid: dict[str, Any] = field(default_factory=dict)
     """Other settings to vary, each with its values: {tasks.train: [1, 3, 5]}; every combination is a configuration."""
+    leave_one_out: bool = False
+    """Hold out each of tasks.names in turn, with a comparison of its own for each, and one table over all."""
     jobs: Count | None = None
     """Runs at a time, each on its share of the cores; by default one a GPU, without GPUs one a core."""
 
@@ -121,13 +158,15 @@ class Settings:
     """All settings of a run."""
 
     tasks: Annotated[
-        Omniglot | Glyphs | ImageSets | DigitTasks | Sinusoid | Quadratic | Custom, Field(discriminator="name")
+        Omniglot | Glyphs | MultiCV | ImageSets | DigitTasks | Sinusoid | Quadratic | Custom,
+        Field(discriminator="name"),
     ] = field(default_factory=Glyphs)
     """Where tasks come from."""
     model: Model = field(default_factory=Model)
     """The network."""
     learner: Annotated[
-        Leap | Reptile | Fomaml | Maml | Anil | MetaSgd | Finetune | NoLearner, Field(discriminator="name")
+        Leap | Reptile | Fomaml | Maml | Anil | MetaSgd | Finetune | Hat | Progressive | NoLearner,
+        Field(discriminator="name"),
     ] = field(default_factory=Leap)
     """What learns the initialization."""
     inner: Annotated[Sgd | Adam | Rmsprop, Field(discriminator="name")] = field(default_factory=Sgd)
@@ -157,13 +196,23 @@ class Settings:
         found += self.measure.problems()
         if getattr(self.inner, "nesterov", False) and not getattr(self.inner, "momentum", 0.0):
             found.append("inner.nesterov: needs inner.momentum above 0, got 0.0")
-        if self.learner.name == "finetune" and (self.meta.name, self.meta.lr, self.meta.options) != ("SGD", 1.0, {}):
+        if self.learner.name in WALK_ON and (self.meta.name, self.meta.lr, self.meta.options) != ("SGD", 1.0, {}):
             found.append(
-                "meta: finetune walks on from where it stands, so it needs name SGD, lr 1.0 and no options, "
-                f"got {self.meta.name}, {self.meta.lr}, {self.meta.options}; use configs/learner/finetune.yaml"
+                f"meta: {self.learner.name} walks on from where it stands, so it needs name SGD, lr 1.0 and no "
+                f"options, got {self.meta.name}, {self.meta.lr}, {self.meta.options}; "
+                f"use configs/learner/{self.learner.name}.yaml"
             )
         if getattr(self.learner, "engine", "native") == "learn2learn" and self.inner != Sgd(lr=self.inner.lr):
             found.append(
                 "learner.engine: learn2learn takes plain SGD inner steps only; set inner to {name: sgd, lr: ...}"
+            )
+        if self.learner.name in NEED_STAGES and self.tasks.name not in ("multi_cv", "custom"):
+            found.append(
+                f"learner.name: {self.learner.name} reaches between the network's layers, which {self.tasks.name} does "
+                "not offer; use tasks.name multi_cv (or tasks of your own with a `network`, see leap/stages.py)"
+            )
+        if getattr(self.learner, "engine", "native") == "learn2learn" and self.train.validate_every is not None:
+            found.append(
+                "train.validate_every: learn2learn's loops do not stop early; leave it out, or use engine native"
             )
         return found

@@ -7,6 +7,8 @@ from pydantic import Field
 
 from leap.cli.fields import Count, NonNegative, Rate
 
+EMBEDDED = ("digits", "latin", "greek", "cyrillic", "symbols", "painted", "shapes", "textures")
+"""Data sets of `tasks.embedded_sets`, which need no download."""
 ImageSetName = Literal[
     "mnist",
     "fashion",
@@ -104,6 +106,35 @@ class Glyphs(AlphabetTasks):
 
 
 @dataclass(frozen=True)
+class MultiCV:
+    """Multi-CV: every vision data set is a task with its own head, behind one encoder."""
+
+    name: Literal["multi_cv"] = "multi_cv"
+    """The family."""
+    names: tuple[str, ...] = EMBEDDED
+    """Data sets: embedded ones, those that `leap fetch` lists, or folders of class folders (names with a slash)."""
+    held_out: tuple[str, ...] = ()
+    """Data sets that no pretraining sees, of names; by default the last."""
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """Share of the training images that is for validation."""
+    most: Annotated[int, Field(ge=4)] | None = None
+    """Training images of a data set to use, validation counted; by default all."""
+    most_test: Count | None = None
+    """Test images to use; by default all."""
+    batch_size: Annotated[int, Field(ge=2)] = 32
+    """Images an inner step."""
+    folder: str | None = None
+    """Folder that holds a folder for each data set; by default LEAP_DATA, else where `leap fetch` puts data."""
+
+    def problems(self) -> list[str]:
+        """What cannot be, beyond a field's own range."""
+        found = _repeated(self.names, self.held_out)
+        if len(self.names) < 2:
+            found.append(f"tasks.names: names {len(self.names)} task; name one to pretrain on and one to hold out")
+        return found + _not_among(self.names, self.held_out)
+
+
+@dataclass(frozen=True)
 class ImageTasks:
     """Fields that families of labelled pictures share."""
 
@@ -123,23 +154,32 @@ class ImageTasks:
 
     def problems(self) -> list[str]:
         """What cannot be, beyond a field's own range."""
-        found = []
-        for setting in ("names", "held_out"):
-            given = getattr(self, setting)
-            if repeated := [] if given == "all" else sorted({name for name in given if given.count(name) > 1}):
-                found.append(f"tasks.{setting}: {', '.join(repeated)} stands there twice; name each task once")
+        held_out = () if self.held_out == "all" else self.held_out
+        found = _repeated(self.names, held_out)
         if not self.names:
             found.append("tasks.names: names no task; name at least one")
         if self.held_out == "all":
             return found
-        if unknown := [name for name in self.held_out if name not in self.names]:
-            found.append(f"tasks.held_out: {', '.join(unknown)} not among tasks.names ({', '.join(self.names)})")
-        if not 0 < len(set(self.held_out)) < len(set(self.names)):
+        found += _not_among(self.names, held_out)
+        if not 0 < len(set(held_out)) < len(set(self.names)):
             found.append(
-                f"tasks.held_out: holds out {len(self.held_out)} of {len(self.names)} tasks; "
+                f"tasks.held_out: holds out {len(held_out)} of {len(self.names)} tasks; "
                 "hold out some and leave some to pretraining, or write all"
             )
         return found
+
+
+def _repeated(names: tuple[str, ...], held_out: tuple[str, ...]) -> list[str]:
+    found = []
+    for setting, given in (("names", names), ("held_out", held_out)):
+        if repeated := sorted({name for name in given if given.count(name) > 1}):
+            found.append(f"tasks.{setting}: {', '.join(repeated)} stands there twice; name each task once")
+    return found
+
+
+def _not_among(names: tuple[str, ...], held_out: tuple[str, ...]) -> list[str]:
+    unknown = [name for name in held_out if name not in names]
+    return [f"tasks.held_out: {', '.join(unknown)} not among tasks.names ({', '.join(names)})"] if unknown else []
 
 
 @dataclass(frozen=True)
@@ -230,7 +270,7 @@ class Model:
     """The network."""
 
     filters: Count = 64
-    """Channels of each of the four convolution blocks (images)."""
+    """Channels of each of the four convolution blocks (alphabets, multi_cv)."""
     norm: Literal["batch", "group", "none"] = "batch"
     """Normalization of the blocks; `batch` uses the batch's own statistics."""
     widths: Annotated[tuple[Count, ...], Field(min_length=1, max_length=4)] = (16, 32, 64)

@@ -73,5 +73,14 @@ class JointTask:
         heads = theta[n:].unflatten(0, (-1, n - trunk))
         return self._tasks.loss(torch.cat([theta[:trunk], heads.index_select(0, head.reshape(1))[0]]), own)
 
+    def validation_error(self, theta: Tensor) -> Tensor:
+        """The tasks' mean [1] at theta [1, n + M h], each through its own head."""
+        assert self._layout is not None  # who has validation images has a layout
+        n, trunk = self._layout.n, self._layout.trunk
+        heads = theta[0, n:].unflatten(0, (-1, n - trunk))[self._heads.to(theta.device)]
+        points = torch.cat([theta[:, :trunk].expand(len(heads), -1), heads], dim=1)
+        found: Tensor = self._tasks.validation_error(points)  # type: ignore[attr-defined]
+        return found.mean(dim=0, keepdim=True)
+
     def _plain(self, theta: Tensor) -> Tensor:
         return theta[:, : self._layout.n] if self._layout else theta

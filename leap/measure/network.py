@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from leap.epochs import Order
 from leap.layout import Layout
 from leap.measure.problem import Measurable, TaskData
-from leap.randomness import generator
 
 Logits = Callable[[Tensor, Tensor], Tensor]
 
@@ -111,7 +111,9 @@ class Learning:
         self.network, self.tasks, self.prior, self.batch_size, self.seed = network, tasks, prior, batch_size, seed
         self.total = sum(len(task.labels) for task in tasks)
         self.epoch_steps = max(1, -(-max(len(task.labels) for task in tasks) // batch_size))
-        self._orders: dict[tuple[int, int], Tensor] = {}
+        self._orders = [
+            Order(len(task.labels), batch_size, seed, "order", task.name, device=task.labels.device) for task in tasks
+        ]
 
     @property
     def layout(self) -> Layout:
@@ -136,19 +138,8 @@ class Learning:
         return torch.stack([summed_loss(self.network, theta, task, i) for i, task in enumerate(self.tasks)])
 
     def _part(self, number: int, task: TaskData, step: int) -> tuple[Tensor, Tensor]:
-        count, size = len(task.labels), self.batch_size
-        first, last = step * size // count, (step * size + size - 1) // count
-        orders = torch.cat([self._order(number, count, epoch) for epoch in range(first, last + 1)])
-        begin = step * size - first * count
-        index = orders[begin : begin + size].to(task.labels.device)
+        index = self._orders[number].batch(step)
         return task.inputs[index][None], task.labels[index][None]
-
-    def _order(self, number: int, count: int, epoch: int) -> Tensor:
-        if (number, epoch) not in self._orders:
-            self._orders = {key: order for key, order in self._orders.items() if key[1] >= epoch - 1}
-            stream = generator(self.seed, "order", self.tasks[number].name, epoch)
-            self._orders[number, epoch] = torch.randperm(count, generator=stream)
-        return self._orders[number, epoch]
 
 
 @torch.no_grad()

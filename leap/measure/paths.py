@@ -23,7 +23,7 @@ from leap.metrics.path import (
     path_measures,
     softmax_fisher_quadratic,
 )
-from leap.optim import Optimizer
+from leap.pieces import Inner
 from leap.trainer import Family
 from leap.walk import Fold
 
@@ -47,7 +47,7 @@ class Walks:
         family: Tasks.
         starts: By name, an initialization (with what the learner keeps behind it) and the learner whose inner update
             walks from it; the learned one first.
-        optimizer, steps, seed, which, execution: As in `leap.evaluate.evaluate`.
+        inner, steps, seed, which, execution, epochs, validate_every, patience: As in `leap.evaluate.evaluate`.
         fisher_samples: Training examples of each task that the Fisher-Rao length is taken on; 0: it is not, since the
             network's rows depend on each other.
         level: Loss up to which walks are measured beside their whole length, so that initializations of different
@@ -56,13 +56,16 @@ class Walks:
 
     family: Family
     starts: dict[str, tuple[Tensor, Fold | None]]
-    optimizer: Optimizer
+    inner: Inner
     steps: int
     seed: int
     which: str
     execution: Execution
     fisher_samples: int = 0
     level: float | None = None
+    epochs: float | None = None
+    validate_every: int | None = None
+    patience: int = 10
 
     def measure(self, item: Item) -> Result:
         """Walk every task of the split from the item's initialization (`target` counts them), by repetition `seed`."""
@@ -76,13 +79,16 @@ class Walks:
             self.family,
             meta,
             learner=learner,
-            optimizer=self.optimizer,
+            inner=self.inner,
             steps=self.steps,
             seed=self.seed,
             evaluation_seeds=[item.seed],
             which=self.which,
             execution=self.execution,
             measures=folds,
+            epochs=self.epochs,
+            validate_every=self.validate_every,
+            patience=self.patience,
         )
         paths = dict(zip(PATH_MEASURES, zip(*found["path_measures"][0], strict=True), strict=True))
         rows = {name: values[0] for name, values in found.items()} | paths

@@ -1,0 +1,68 @@
+"""When to stop: no better validation error over so many evaluations in a row, in a walk and in meta-training.
+
+`Flennerhag et al. 2019 <https://arxiv.org/abs/1812.01054>`_, appendix E: a task's training ends when its validation
+error has not improved over 10 evaluations in a row, and meta-training when the mean of its meta-batches has not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from torch import Tensor
+
+
+class Patience:
+    """Counts evaluations in a row that were not better than the best before them.
+
+    Args:
+        limit: So many end it.
+        best: The best error so far.
+        since: Evaluations since then.
+
+    An error that is not finite is no better than any.
+
+    Example:
+        >>> patience = Patience(2)
+        >>> [patience.over(error) for error in (30.0, 20.0, 25.0, 20.0)]
+        [False, False, False, True]
+    """
+
+    def __init__(self, limit: int, best: float = math.inf, since: int = 0) -> None:
+        if limit < 1:
+            raise ValueError(f"patience must be at least 1, got {limit}")
+        self.limit, self.best, self.since = limit, best, since
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether enough evaluations in a row were no better."""
+        return self.since >= self.limit
+
+    def over(self, error: float) -> bool:
+        """Take an evaluation into account; whether patience is exhausted."""
+        better = error < self.best
+        self.best, self.since = (error, 0) if better else (self.best, self.since + 1)
+        return self.exhausted
+
+
+def early(error: Callable[[Tensor], Tensor], every: int, limit: int) -> Callable[[Tensor, int], bool]:
+    """A rule for one walk: whether to end it after a step (`leap.walk.walk`'s `stop`).
+
+    Args:
+        error: The task's validation error, theta [1, n] -> [1].
+        every: Steps between evaluations.
+        limit: Evaluations in a row without a better error that end the walk.
+
+    Each evaluation waits for the device.
+
+    Example:
+        >>> import torch
+        >>> stop = early(lambda theta: theta[:, 0], every=2, limit=2)
+        >>> errors = [9.0, 5.0, 9.0, 6.0, 1.0, 7.0]     # at odd steps nobody looks
+        >>> [stop(torch.tensor([[e]]), step + 1) for step, e in enumerate(errors)]
+        [False, False, False, False, False, True]
+    """
+    if every < 1:
+        raise ValueError(f"a walk is evaluated every 1 step or less often, got every {every}")
+    patience = Patience(limit)
+    return lambda theta, step: step % every == 0 and patience.over(float(error(theta)[0]))
