@@ -1,6 +1,7 @@
 """`leap compare`: learners x settings x seeds, evaluated on the same held-out tasks, in one table and one report.
 
-Runs that are finished are left alone and runs that were stopped go on, so the command can be repeated at any time.
+With compare.leave_one_out there is such a comparison for every task held out in turn (`leap.cli.leave_one_out`). Runs
+that are finished are left alone and runs that were stopped go on, so the command can be repeated at any time.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import itertools
 import re
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from leap.cli import checks, configuration, sources, sweep
+from leap.cli import checks, configuration, leave_one_out, sources, sweep
 from leap.cli import schema as declared
 from leap.cli.arguments import Arguments, Option, help_text, split
 from leap.cli.settings import Compare, Settings
@@ -33,6 +34,12 @@ OPTIONS = [
     ),
     Option("--train-only", "flag", "Neither evaluate nor report: repeat the command without it for that."),
     Option(
+        "--only",
+        "values",
+        "With compare.leave_one_out: carry out the runs that hold out these tasks, and leave the others as they are.",
+        "NAME",
+    ),
+    Option(
         "--wandb-sweep",
         "path",
         "Write a wandb sweep of the same runs to this file and stop; its agents may run on any machines.",
@@ -44,7 +51,8 @@ USAGE = "leap compare [FILE.yaml ...] [--FIELD VALUE ...] [--compare.grid.FIELD 
 ABOUT = (
     "Train every learner of compare.learners with every seed of compare.seeds, at every combination of the settings in "
     "compare.grid (--compare.grid.tasks.train 1 3 5), evaluate all on the same held-out tasks, and put them in one "
-    "table and one report. Finished runs are left alone: repeat the command to go on. A run that fails stops no other."
+    "table and one report. Finished runs are left alone: repeat the command to go on. A run that fails stops no other. "
+    "With --compare.leave-one-out True each of tasks.names is held out in turn, in a folder of its own, seed by seed."
 )
 
 
@@ -56,20 +64,23 @@ def main(argv: Sequence[str]) -> int:
         print(help_text(USAGE, ABOUT, OPTIONS, configuration.help_for(Settings, base, prog="leap compare")))
         return 0
     runs = plan(given.files, given.overrides)
+    chosen = _chosen(runs, given.options["only"])
     if given.options["print_config"]:
-        print("---\n".join(configuration.to_yaml(settings) for settings in runs.values()), end="")
+        print("---\n".join(configuration.to_yaml(settings) for settings in chosen.values()), end="")
         return 0
     base = next(iter(runs.values()))
     out: Path = given.options["out"] or Path("runs") / (Path(given.files[0]).stem if given.files else base.tasks.name)
     if file := given.options["wandb_sweep"]:
-        return _write_sweep(file, given, out, len(runs))
-    runs = {name: _grouped(settings, out.resolve().name) for name, settings in runs.items()}
+        return _write_sweep(file, given, out, runs)
     evaluate = not given.options["train_only"]
-    unfinished = check(out, runs, evaluate)
+    runs = {name: _grouped(settings, out.resolve().name, name) for name, settings in runs.items()}
+    unfinished = {name: settings for name, settings in check(out, runs, evaluate).items() if name in chosen}
     failures = sweep.carry_out(out, unfinished, base.compare.jobs, evaluate=evaluate) if unfinished else {}
-    folders = [out / name for name, settings in runs.items() if sweep.is_evaluated(out / name, settings)]
-    if evaluate and folders:
-        _tell(out, folders, list(axes(base.compare)))
+    evaluated = [name for name, settings in runs.items() if sweep.is_evaluated(out / name, settings)]
+    if evaluate and evaluated and base.compare.leave_one_out:
+        leave_one_out.tell(out, runs, evaluated)
+    elif evaluate and evaluated:
+        _tell(out, [out / name for name in evaluated], list(axes(base.compare)))
     if failures:
         told = [f"  {name}: {why}" for name, why in failures.items()]
         raise RunError("\n".join([f"{len(failures)} of {len(unfinished)} runs failed:", *told]))
@@ -101,7 +112,7 @@ def plan(files: Sequence[str], overrides: Sequence[str]) -> dict[str, Settings]:
             "compare needs learners, seeds and values that differ, "
             f"got {base.compare.learners} and {base.compare.seeds}{also}"
         )
-    return runs
+    return leave_one_out.spread(runs) if base.compare.leave_one_out else runs
 
 
 def axes(compare: Compare) -> dict[str, list[Any]]:
@@ -119,7 +130,7 @@ def axes(compare: Compare) -> dict[str, list[Any]]:
         for path, values in configuration.flatten(compare.grid).items()
     }
     for path, values in found.items():
-        if why := _unfit(path):
+        if why := _unfit(path, compare.leave_one_out):
             raise UsageError(f"compare.grid: {path} {why}")
         if not values:
             raise UsageError(f"compare.grid: {path} has no values; write {path}: [...] with at least one")
@@ -159,7 +170,8 @@ def _build(runs: dict[str, Settings]) -> None:
     seed = min((settings.seed for settings in runs.values()), default=0)
     kinds: dict[str, tuple[str, Settings]] = {}
     for name, settings in runs.items():
-        alike = dataclasses.replace(settings, seed=seed)
+        alike = leave_one_out.like_the_first(settings) if settings.compare.leave_one_out else settings
+        alike = dataclasses.replace(alike, seed=seed)
         kinds.setdefault(repr(alike), (name, alike))
     held_out: dict[tuple[str, ...], str] = {}
     for _, group in itertools.groupby(sorted(kinds.values(), key=_tasks), key=_tasks):
@@ -216,30 +228,36 @@ def table(summary: Summary, varied: Sequence[str]) -> str:
     return text.getvalue()
 
 
-def _write_sweep(file: Path, given: Arguments, out: Path, count: int) -> int:
+def _write_sweep(file: Path, given: Arguments, out: Path, runs: dict[str, Settings]) -> int:
     from leap.cli.wandb_sweep import portable, specification
 
+    if next(iter(runs.values())).compare.leave_one_out:
+        raise UsageError(
+            "--wandb-sweep: with compare.leave_one_out each of its agents would hold out every task; "
+            "start `leap compare ... --train-only --only NAME` on each machine instead"
+        )
     if file.exists():
         raise UsageError(f"{file} is there already; remove it, or name another file")
     grid = sources.dump(specification(given.files, given.overrides, out))
     words = map(portable, [*given.files, *given.overrides, "--out", str(out)])
     again = shlex.join(["leap", "compare", *words])
-    text = (
-        f"# {count} runs: wandb sweep {file.name}; then, on each machine, wandb agent with the name that this gives.\n"
-    )
+    text = f"# {len(runs)} runs: wandb sweep {file.name}; then, on each machine, wandb agent with the name that this "
+    text += "gives.\n"
     text += f"# At last evaluation and report, where the folders of the runs are: {again}\n"
     file.write_text(text + grid, encoding="utf-8")
-    print(f"sweep     {file}: {count} runs\nstart     wandb sweep {file}\nat last   {again}")
+    print(f"sweep     {file}: {len(runs)} runs\nstart     wandb sweep {file}\nat last   {again}")
     return 0
 
 
-def _unfit(path: str) -> str | None:
+def _unfit(path: str, leave_one_out: bool) -> str | None:
     """Why a setting cannot be varied, or None."""
     from leap.report.differences import IGNORED
 
     section = path.split(".")[0]
     if section == "seed":
         return "is varied by compare.seeds; write the seeds there"
+    if leave_one_out and path in ("tasks.names", "tasks.held_out"):
+        return "is what compare.leave_one_out is about; leave it out"
     if path in ("learner", "learner.name"):
         return "is varied by compare.learners; write the learners there"
     if section == "evaluate":
@@ -291,6 +309,16 @@ def _text(value: Any) -> str:
     return re.sub(r"[^\w.+-]+", "_", text)
 
 
-def _grouped(settings: Settings, group: str) -> Settings:
-    """The same settings, in the comparison's wandb group unless they name one."""
-    return dataclasses.replace(settings, wandb=dataclasses.replace(settings.wandb, group=settings.wandb.group or group))
+def _grouped(settings: Settings, group: str, name: str) -> Settings:
+    """The same settings, in the comparison's wandb group, each held-out task having one, unless they name another."""
+    group = settings.wandb.group or "-".join([group, *PurePosixPath(name).parts[:-1]])
+    return dataclasses.replace(settings, wandb=dataclasses.replace(settings.wandb, group=group))
+
+
+def _chosen(runs: dict[str, Settings], names: Sequence[str] | None) -> dict[str, Settings]:
+    """The runs that `--only` names; all without it."""
+    if names is None:
+        return runs
+    if not next(iter(runs.values())).compare.leave_one_out:
+        raise UsageError("--only chooses among the tasks that compare.leave_one_out holds out, which is off here")
+    return leave_one_out.only(runs, names)

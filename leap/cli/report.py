@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from leap.cli import leave_one_out
 from leap.cli.arguments import Option, help_text, split
+from leap.cli.settings import Settings
 from leap.errors import UsageError
 
 OPTIONS = [Option("--out", "path", "The page to write; by default report.html.", "FILE")]
@@ -25,6 +27,14 @@ def main(argv: Sequence[str]) -> int:
     if not given.files:
         raise UsageError(f"name at least one run folder: {USAGE}")
 
+    if len(given.files) == 1 and (whole := _left_one_out(Path(given.files[0]))):
+        if given.options["out"]:
+            raise UsageError(
+                f"{given.files[0]} holds a comparison that left one out, whose pages lie in it; leave --out out"
+            )
+        leave_one_out.tell(Path(given.files[0]), *whole)
+        return 0
+
     from leap.report import comparison_text, measured_text, only_measured, read_runs, summarize, write_report
 
     folders = [run for folder in given.files for run in runs_in(Path(folder))]
@@ -33,6 +43,20 @@ def main(argv: Sequence[str]) -> int:
     print(measured_text(runs) if only_measured(runs) else comparison_text(summarize(folders)))
     print(f"report  {page}")
     return 0
+
+
+def _left_one_out(folder: Path) -> tuple[dict[str, Settings], list[str]] | None:
+    """The runs of a comparison that held out each task in turn, and which of them were evaluated; None for others."""
+    from leap.cli.lifecycle import settings_of
+    from leap.run import RunFolder
+
+    names = sorted(path.parent.relative_to(folder).as_posix() for path in folder.glob("*/*/config.yaml"))
+    if not names or runs_in(folder) != [folder]:
+        return None
+    runs = {name: settings_of(RunFolder.open(folder / name)) for name in names}
+    if not all(settings.compare.leave_one_out for settings in runs.values()):
+        return None
+    return runs, [name for name in names if (folder / name / "evaluation.json").exists()]
 
 
 def runs_in(folder: Path) -> list[Path]:

@@ -6,6 +6,7 @@ A run that fails takes its worker with it and nothing else; whatever stops the c
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import multiprocessing
 import signal
@@ -74,9 +75,9 @@ class _Worker:
         self.process.start()
         theirs.close()  # so that the end of the process ends the connection
 
-    def take(self, job: tuple[Path, Settings] | None) -> None:
-        """Hand over a run; None: there is no other."""
-        self.run = job[0].name if job else None
+    def take(self, name: str | None, job: tuple[Path, Settings] | None) -> None:
+        """Hand over a run by its name; None: there is no other."""
+        self.run = name
         with contextlib.suppress(OSError):  # it has just died, which reading from it will tell
             self.connection.send(job)
 
@@ -125,7 +126,7 @@ class _Crew:
 
     def _hand_over(self, worker: _Worker) -> None:
         name = self._waiting.popleft() if self._waiting else None
-        worker.take(None if name is None else (self._out / name, self._runs[name]))
+        worker.take(name, None if name is None else (self._out / name, self._runs[name]))
 
     def _hear(self, worker: _Worker) -> None:
         try:
@@ -163,8 +164,18 @@ class _Crew:
         self._reached[name] = reached
 
 
-def work(path: Path, settings: Settings, tell: Callable[[int], None], *, evaluate: bool = True) -> None:
-    """One run, from wherever it stands to its evaluation; `tell` takes how far it is, as `length` counts."""
+def work(
+    path: Path,
+    settings: Settings,
+    tell: Callable[[int], None],
+    *,
+    evaluate: bool = True,
+    known: dict[str, Any] | None = None,
+) -> None:
+    """One run, from wherever it stands to its evaluation; `tell` takes how far it is, as `length` counts.
+
+    `known` is what `lifecycle.evaluate` remembers from one run to the next.
+    """
     from leap.cli import lifecycle
     from leap.run import RunFolder
 
@@ -183,7 +194,7 @@ def work(path: Path, settings: Settings, tell: Callable[[int], None], *, evaluat
     else:
         run = lifecycle.start(settings, path, trained, _silent)
     if evaluate and not is_evaluated(run.path, settings):
-        lifecycle.evaluate(run, settings, evaluated, _silent)
+        lifecycle.evaluate(run, settings, evaluated, _silent, known)
 
 
 def is_evaluated(folder: Path, settings: Settings) -> bool:
@@ -193,6 +204,8 @@ def is_evaluated(folder: Path, settings: Settings) -> bool:
     except (OSError, ValueError):  # missing or damaged: evaluated anew
         return False
     choice = settings.evaluate
+    if "asked" in document:
+        return bool(document["asked"] == dataclasses.asdict(choice))
     asked = (choice.split, choice.steps, list(range(choice.repetitions)))
     return tuple(document.get(key) for key in ("split", "steps", "evaluation_seeds")) == asked
 
@@ -206,7 +219,7 @@ def _serve(connection: Connection, place: Place, evaluate: bool) -> None:
     """Life of a worker: settle down, then a run after another until there is none."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # reaches every process of a terminal; the parent decides about runs
     signal.signal(signal.SIGTERM, _stop)
-    last = 0.0
+    last, known = 0.0, dict[str, Any]()
 
     def tell(reached: int) -> None:
         nonlocal last
@@ -218,7 +231,7 @@ def _serve(connection: Connection, place: Place, evaluate: bool) -> None:
         settle(place)
         while job := connection.recv():
             path, settings = job
-            work(path, settings, tell, evaluate=evaluate)
+            work(path, settings, tell, evaluate=evaluate, known=known)
             _say(connection, "done", None)
     except (KeyboardInterrupt, EOFError):
         return  # told to stop, or left alone: the run is saved

@@ -44,6 +44,17 @@ class Evaluation:
         return len(self.tasks)
 
     @property
+    def stops_early(self) -> bool:
+        """Whether a walk took fewer steps than another may have."""
+        return any((values["steps"] < self.steps).any() for values in self.values.values() if "steps" in values)
+
+    def level_curves(self, name: str, last: int) -> np.ndarray:
+        """The learning curves of an initialization, [S T, K]; see `kept`."""
+        values = self.values[name]
+        curves = values[self.curve].reshape(-1, values[self.curve].shape[-1])
+        return kept(curves, values["steps"].reshape(-1), last) if "steps" in values else curves
+
+    @property
     def curve(self) -> str:
         """The key of the learning curve that people look at: the training error where there is one."""
         return "train_error" if self.has_error else "train_loss"
@@ -108,6 +119,26 @@ def curve_rows(evaluation: Evaluation) -> list[list[Any]]:
                 pairs = zip(_plain(loss), _plain(error), strict=True)
                 rows += [[task, seed, step, name, *pair] for step, pair in enumerate(pairs, 1)]
     return rows
+
+
+def kept(curves: np.ndarray, steps: np.ndarray, last: int) -> np.ndarray:
+    """Curves [N, K] as far as the longest goes: walks that ended earlier keep their last level until then.
+
+    Args:
+        curves: A walk a row; what stands behind its end does not matter.
+        steps: That each walk took, [N]. NaN before the end says that a walk diverged, and stays.
+        last: Steps whose mean is the last level.
+
+    Example:
+        >>> kept(np.array([[4.0, 2.0, 1.0, np.nan], [3.0, 1.0, np.nan, np.nan]]), np.array([3, 2]), last=2)
+        array([[4., 2., 1.],
+               [3., 1., 2.]])
+    """
+    found = curves[:, : int(steps.max())].copy()
+    for row, taken in zip(found, steps.astype(int), strict=True):
+        if taken < len(row):
+            row[taken:] = row[max(0, taken - last) : taken].mean()
+    return found
 
 
 def _plain(values: np.ndarray) -> list[float | None]:

@@ -69,7 +69,7 @@ def report_page(summary: Summary) -> str:
         choice_section(summary.groups),
         *_rest(summary.groups, summary.differences),
     ]
-    return _document(answer(summary), parts)
+    return document(answer(summary), parts)
 
 
 def measured_page(runs: Sequence[Run]) -> str:
@@ -78,14 +78,20 @@ def measured_page(runs: Sequence[Run]) -> str:
     groups = [(label, tuple(group)) for label, group in zip(group_labels(found), found, strict=True)]
     title = f"Measured: {', '.join(run.folder.name for run in runs)}"
     head = [tag("p", "Not evaluated: leap evaluate RUN adds the comparison.", class_="eyebrow"), tag("h1", text(title))]
-    return _document(title, [*head, *_rest(groups, differing_fields([group[0].config for group in found]))])
+    return document(title, [*head, *_rest(groups, differing_fields([group[0].config for group in found]))])
 
 
 def _rest(groups: Groups, differences: Mapping[str, Sequence[str]]) -> list[str]:
-    return [*_measures(groups), _differences(groups, differences), _reproduce(groups), _conditions(groups)]
+    return [
+        *_measures(groups),
+        differences_section(groups, differences),
+        _reproduce(groups),
+        conditions_section(groups),
+    ]
 
 
-def _document(title: str, parts: Sequence[str]) -> str:
+def document(title: str, parts: Sequence[str]) -> str:
+    """A whole page around its parts, which are HTML."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
@@ -139,11 +145,11 @@ def _table(summary: Summary, look: Mapping[str, Style]) -> str:
 
 def _curves(summary: Summary, look: Mapping[str, Style]) -> str:
     svg = inline_svg("curves", WIDTH, 3.2, lambda fig: draw_curves(fig.subplots(), summary, look))
-    figures = [
-        tag("h2", "Learning held-out tasks")
-        + figure(svg, "Learning curves", "Mean over held-out tasks at each inner step; bands are 95% over seeds.")
-    ]
     runs = [run for _, group in summary.groups for run in group]
+    caption = "Mean over held-out tasks at each inner step; bands are 95% over seeds."
+    if any(run.evaluation is not None and run.evaluation.stops_early for run in runs):
+        caption += " A walk that stopped early keeps its last level until the longest stops."
+    figures = [tag("h2", "Learning held-out tasks") + figure(svg, "Learning curves", caption)]
     metric = training_key(runs)
     if metric is not None:
         groups = summary.groups
@@ -188,7 +194,8 @@ def _measures(groups: Groups) -> list[str]:
     return parts
 
 
-def _differences(groups: Groups, differences: Mapping[str, Sequence[str]]) -> str:
+def differences_section(groups: Groups, differences: Mapping[str, Sequence[str]]) -> str:
+    """The settings that are not the same for all groups."""
     labels = [label for label, _ in groups]
     if not differences:
         return section("Configuration", tag("p", "All runs share one configuration; they differ in the seed only."))
@@ -212,7 +219,7 @@ def _reproduce(groups: Groups) -> str:
     return section("How to reproduce each row", *parts, class_="long")
 
 
-def _conditions(groups: Groups) -> str:
+def conditions_section(groups: Groups) -> str:
     """Versions, hardware and whatever else the runs recorded, once where they agree."""
     found: dict[str, dict[str, None]] = {}
     for _, runs in groups:

@@ -71,6 +71,15 @@ tr.best th,tr.best td{font-weight:650}
 .dense th,.dense td{padding-right:1rem}
 .dense thead th.n{min-width:0;white-space:nowrap}
 .dense tbody th{min-width:9rem;max-width:15rem}
+.held thead th.n{min-width:0}
+.held th,.held td{padding:.34rem 1.1rem .34rem 0}
+.held td small{display:inline-block;min-width:6.3rem;text-align:left}
+.held td small+small{display:block;text-align:right}
+.held td.best{font-weight:650}
+.held .set th{padding-top:1.3rem;border-bottom-color:var(--muted);font-size:1rem}
+@media (max-width:640px){.held{font-size:.82rem}.held th,.held td{padding-right:.45rem}
+  .held td small{display:block;min-width:0;text-align:right;font-size:.76em}
+  .held .key{display:inline}.held .key svg{display:none}}
 .beside{margin:1.2rem 0}
 details{margin:.9rem 0;border-top:1px solid var(--grid);padding-top:.5rem}
 summary{cursor:pointer;color:var(--accent);font-size:.93rem}

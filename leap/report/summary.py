@@ -160,12 +160,29 @@ def _one_protocol(evaluated: Sequence[Run], runs: Sequence[Run]) -> Evaluation:
     assert first.evaluation is not None
     of_seed: dict[int, Run] = {}
     for run in evaluated:
-        _refuse_different(first, run, ("family", "split", "steps", "evaluation_seeds", "has_error", "task_count"))
-        _refuse_different(of_seed.setdefault(run.seed, run), run, ("tasks",))
+        refuse_different(first, run, ("family", "split", "steps", "evaluation_seeds", "has_error", "task_count"))
+        refuse_different(of_seed.setdefault(run.seed, run), run, ("tasks",))
     return first.evaluation
 
 
-def _refuse_different(one: Run, two: Run, fields: Sequence[str]) -> None:
+def mean_curve(run: Run, name: str) -> np.ndarray:
+    """The learning curve [K] of an evaluated run's initialization `name`, mean over tasks and evaluation seeds.
+
+    It ends where its longest walk ended; a walk that stopped early keeps its last level until then, that is the mean
+    between two looks at its validation error, as in the area under the curve.
+    """
+    assert run.evaluation is not None
+    last = (run.config.get("evaluate") or {}).get("validate_every") or 1
+    found: np.ndarray = run.evaluation.level_curves(name, int(last)).mean(axis=0)
+    return found
+
+
+def refuse_different(one: Run, two: Run, fields: Sequence[str]) -> None:
+    """Refuse runs whose evaluations differ in these fields.
+
+    Raises:
+        UsageError: naming the first that differs.
+    """
     for field in fields:
         mine, other = getattr(one.evaluation, field), getattr(two.evaluation, field)
         if mine != other:
@@ -182,15 +199,17 @@ def _short(value: object) -> str:
 
 def _row(label: str, runs: Sequence[Run], measures: Sequence[Measure], baseline: bool = False) -> Row:
     held = [(run, run.evaluation) for run in runs if run.evaluation is not None]
-    values = [evaluation.values[BASELINE if baseline else evaluation.learner] for _, evaluation in held]
-    curve = held[0][1].curve
+    name = BASELINE if baseline else runs[0].learner
+    values = [evaluation.values[name] for _, evaluation in held]
+    curves = [mean_curve(run, name) for run, _ in held]
+    longest = max(map(len, curves))
     return Row(
         label=label,
         seeds=tuple(run.seed for run, _ in held),
         runs=tuple(run for run, _ in held),
         tasks=tuple(evaluation.tasks for _, evaluation in held),
         tables={one.key: np.stack([value[one.key].mean(axis=0) for value in values]) for one in measures},
-        curves=np.stack([value[curve].mean(axis=(0, 1)) for value in values]),
+        curves=np.stack([np.pad(curve, (0, longest - len(curve)), mode="edge") for curve in curves]),
         baseline=baseline,
     )
 

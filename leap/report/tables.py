@@ -38,25 +38,25 @@ def write_tables(measures: Measures, folder: Path) -> list[Path]:
     """
     found = []
     for matrix in measures.matrices.values():
-        found.append(_write(folder / f"{matrix.name}.csv", _wide(matrix, measures.tasks)))
-        found.append(_write(folder / f"{matrix.name}.seeds.csv", _long(matrix, measures)))
+        found.append(write_rows(folder / f"{matrix.name}.csv", _wide(matrix, measures.tasks)))
+        found.append(write_rows(folder / f"{matrix.name}.seeds.csv", _long(matrix, measures)))
     if measures.singles:
-        found.append(_write(folder / "singles.csv", _singles(measures)))
+        found.append(write_rows(folder / "singles.csv", _singles(measures)))
     if measures.paths is not None:
-        found.append(_write(folder / "paths.csv", _paths(measures.paths, measures.seeds)))
+        found.append(write_rows(folder / "paths.csv", _paths(measures.paths, measures.seeds)))
     for curve in measures.curves.values():
         rows: list[Sequence[Any]] = [("seed", "task", curve.x_label, curve.name)]
         for s, seed in enumerate(measures.seeds):
             for t, task in enumerate(measures.tasks):
                 rows += [(seed, task, *point) for point in zip(curve.x[s, t], curve.values[s, t], strict=True)]
-        found.append(_write(folder / f"curve-{curve.name}.csv", rows))
+        found.append(write_rows(folder / f"curve-{curve.name}.csv", rows))
     for name, table in (("selection", selection_rows(measures)), ("predictions", prediction_rows(measures))):
         if len(table) > 1:
-            found.append(_write(folder / f"{name}.csv", table))
+            found.append(write_rows(folder / f"{name}.csv", table))
     for held in filter(None, map(spanning, curricula(measures))):
-        found.append(_write(folder / f"{held.matrix.name}.spanning.csv", _links(held, measures.tasks)))
+        found.append(write_rows(folder / f"{held.matrix.name}.spanning.csv", _links(held, measures.tasks)))
     if measures.higher_order is not None:
-        found.append(_write(folder / "pairs.csv", _pairs(measures.higher_order, measures)))
+        found.append(write_rows(folder / "pairs.csv", _pairs(measures.higher_order, measures)))
     return found
 
 
@@ -182,7 +182,8 @@ def _paths(paths: Paths, seeds: Sequence[int]) -> list[Sequence[Any]]:
     return rows
 
 
-def _write(path: Path, rows: Iterable[Sequence[Any]]) -> Path:
+def write_rows(path: Path, rows: Iterable[Sequence[Any]]) -> Path:
+    """Write rows as CSV; raises RunError where they cannot be written."""
     held = io.StringIO()
     csv.writer(held, lineterminator="\n").writerows([_cell(value) for value in row] for row in rows)
     return write_file(path, held.getvalue().encode("utf-8", "replace"))
