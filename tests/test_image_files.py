@@ -1,35 +1,19 @@
 """Images and labels from files: what is right is read exactly, what is wrong is refused before it costs memory."""
 
-import gzip
 import io
 import struct
 import tracemalloc
 import zipfile
-from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from official_files import idx, packed, write_idx
 
 from leap.errors import UsageError
 from tasks import image_files
-from tasks.image_files import read_idx, read_npz, read_pair
-
-packed = partial(gzip.compress, mtime=0)  # the time of packing would name tests apart in every process
-
-
-def idx(array, *, magic=None, shape=None):
-    """The bytes of an idx file."""
-    shape = array.shape if shape is None else shape
-    magic = bytes([0, 0, 8, len(shape)]) if magic is None else magic
-    return magic + struct.pack(f">{len(shape)}I", *shape) + array.tobytes()
-
-
-def write_idx(path, array, **changes):
-    path.write_bytes(packed(idx(array, **changes), 1))
-    return path
-
+from tasks.image_files import read_arrays, read_idx, read_npz, read_pair
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 5, 4), dtype=np.uint8)
 LABELS = np.array([0, 1, 2, 0, 1, 2])
@@ -125,6 +109,43 @@ def test_any_bytes_give_an_array_or_a_usage_error(path, noise, at):
 
 
 # npz
+
+
+@pytest.mark.parametrize(
+    "array",
+    [IMAGES, np.asfortranarray(IMAGES), LABELS, SPLIT, IMAGES[:0], np.array(7), np.array(["ä", "bc"]), LABELS / 3],
+)
+def test_arrays_are_read_as_numpy_reads_them(tmp_path, array):
+    for save in (np.savez, np.savez_compressed):
+        save(tmp_path / "a.npz", some=array, other=[1])
+        found = read_arrays(tmp_path / "a.npz", ["some"], ["absent"])
+        assert found.keys() == {"some"} and found["some"].dtype == array.dtype
+        assert np.array_equal(found["some"], array) and found["some"].shape == array.shape
+
+
+@pytest.mark.parametrize(
+    "header", ["__import__('os')", "{'descr': '|u1', 'shape': (1,)", "(" * 500, "{'descr': [('a', 'u1')]}"]
+)
+def test_an_arrays_header_is_never_python(tmp_path, header):
+    text = header.ljust(117).encode() + b"\n"
+    with pytest.raises(UsageError, match="images has no readable header"):
+        read_npz("a", pack(tmp_path, images=b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text))
+
+
+def test_a_member_packed_by_a_method_that_takes_much_memory_is_refused(tmp_path):
+    plain = pack(tmp_path)
+    with zipfile.ZipFile(plain) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(plain, "w", zipfile.ZIP_LZMA) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    with pytest.raises(UsageError, match="images is packed by method 14, only stored and deflated are read"):
+        read_npz("a", plain)
+
+
+def test_what_cannot_be_opened_is_no_damage(tmp_path):
+    with pytest.raises(UsageError, match=r"cannot read .*: Is a directory"):
+        read_idx(tmp_path)
 
 
 def pack(folder, **changes):

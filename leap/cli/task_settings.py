@@ -24,6 +24,10 @@ ImageSetName = Literal[
     "artificial_coarse",
     "usps",
     "gtsrb",
+    "svhn",
+    "sign_digits",
+    "orl_faces",
+    "facescrub",
 ]
 DigitTaskName = Literal[
     "digit",
