@@ -89,9 +89,10 @@ def evaluate(
         meta, learner, inner, {"path_length": path_length(), "path_energy": path_energy(), **(measures or {})}
     )
     rows: list[Mapping[str, Tensor]] = []
+    told: list[dict[str, list[Any]]] = []
     for repetition in evaluation_seeds:
         seeds = [derive(seed, "evaluate", which, repetition, task) for task in ids]
-        parts = []
+        parts, outcomes = [], dict[str, list[Any]]()
         for group in groups:
             k = lengths[group[0]]
             tasks = family.batch([ids[place] for place in group], [seeds[place] for place in group])
@@ -99,9 +100,13 @@ def evaluate(
             found = {name: walked.results[name] for name in start.measures}
             found |= _curves(walked, k, max(lengths), validate_every)
             parts.append(found | _score(scored, walked, k))
+            for name, values in _outcomes(scored).items():
+                outcomes.setdefault(name, []).extend(values)
         rows.append({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+        told.append(outcomes)
         progress()
-    return {name: _listed(torch.stack([row[name] for row in rows])) for name in rows[0]}
+    measured = {name: _listed(torch.stack([row[name] for row in rows])) for name in rows[0]}
+    return measured | {name: [row[name] for row in told] for name in told[0]}
 
 
 class _Start(NamedTuple):
@@ -155,6 +160,11 @@ def _score(tasks: Any, walked: Walk, steps: int) -> dict[str, Tensor]:
         return dict(tasks.score(walked.theta))
     batch = getattr(tasks, "query", tasks.sample)(walked.theta, steps)
     return {"test_loss": losses_at(tasks.loss, walked.theta, batch, "sequential")}
+
+
+def _outcomes(tasks: Any) -> dict[str, list[Any]]:
+    """What tasks tell of a walk that is no number a step, such as the episodes of games; a list by task each."""
+    return dict(tasks.outcomes()) if hasattr(tasks, "outcomes") else {}
 
 
 def _listed(values: Tensor) -> Any:

@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 from families import FAMILIES, LEARNERS, small_alphabets
 from processes import environment, in_threads, torchrun, torchrun_command
+from small_multi_cv import small_multi_cv
 from test_trainer import Diseased
 
 from leap import learners, optim
@@ -35,6 +36,9 @@ class Double:
     def __init__(self, family):
         self.family, self.layout, self.ids, self.name = family, family.layout, family.ids, family.name
         self.walked = []
+
+    def __getattr__(self, name):
+        return getattr(self.family, name)
 
     def initial(self, seed):
         return self.family.initial(seed).double()
@@ -73,7 +77,7 @@ def compare(make, world, steps=3):
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_many_processes_find_the_numbers_of_one(family, world):
     """A meta-batch of five: shares of 2 and 3, of 1, 2 and 2, and seven processes of which two have none."""
-    meta = MOMENTUM if family in ("alphabets", "image sets") else ADAM
+    meta = MOMENTUM if family in ("alphabets", "image sets", "multi cv") else ADAM
     trainers = compare(lambda exchange: build(Double(FAMILIES[family]()), learners.leap(), exchange, meta), world)
     walked = [[len(ids) for ids in trainer.family.walked] for trainer in trainers]
     expected = {2: [2, 3], 3: [1, 2, 2], 7: [0, 1, 1, 0, 1, 1, 1]}[world]
@@ -87,6 +91,19 @@ def test_every_learner_is_shared_out(learner):
     shares = [[len(ids) for ids in trainer.family.walked] for trainer in trainers]
     # a joint walk cannot be shared out: the first process walks all of it
     assert shares == ([[5] * 3, []] if learner == "finetune" else [[2] * 3, [3] * 3])
+
+
+@pytest.mark.parametrize("learner", ["leap", "finetune", "progressive", "hat"])
+def test_walks_of_different_length_are_shared_out_and_visits_are_not(learner):
+    meta = MOMENTUM if learner == "leap" else ("SGD", optim.constant, {"lr": 1.0})
+    options = {"epochs": 1, "validate_every": 2, "patience": 2, "meta_patience": 5}
+
+    def make(exchange):
+        return build(Double(small_multi_cv()), getattr(learners, learner)(), exchange, meta, **options)
+
+    first, second = compare(make, 2)
+    assert first.patience.best == second.patience.best < 100
+    assert bool(second.family.walked) == (learner == "leap")
 
 
 def diseased(sick, value=math.nan, **changes):
