@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -153,37 +153,97 @@ def rmsprop(
     weight_decay: float = 0.0,
     *,
     momentum: float = 0.0,
+    style: Literal["torch", "tf"] = "torch",
     schedule: Schedule = constant,
 ) -> Optimizer:
-    r"""RMSProp, as `torch.optim.RMSprop`.
+    r"""RMSProp (Tieleman & Hinton 2012), in the two styles that share its name.
 
-    .. math:: v \leftarrow \alpha v + (1-\alpha) g^2, \quad \theta \leftarrow \theta - \eta\phi(i) \frac{g}{\sqrt v +
-    \epsilon}
+    .. math::
+        v \leftarrow \alpha v + (1-\alpha) g^2, \quad
+        \theta \leftarrow \theta - \eta\phi(i) \frac{g}{\sqrt v + \epsilon} \ (\text{torch}), \quad
+        \theta \leftarrow \theta - \eta\phi(i) \frac{g}{\sqrt{v + \epsilon}} \ (\text{tf})
 
     Args:
         lr: Learning rate, at least 0.
         alpha: Decay of the second moment, in [0, 1).
-        eps: Added outside the root (as torch; TensorFlow adds it inside), above 0.
+        eps: Added outside the root (`torch`) or inside it (`tf`), above 0.
         weight_decay: Added to the gradient.
         momentum: Heavy-ball momentum on the scaled gradient, in [0, 1); 0 keeps no state for it.
-        schedule: Factor of the learning rate at step i.
+        style: `torch`: as `torch.optim.RMSprop`, v = 0 at first; `tf`: as TensorFlow's `RMSPropOptimizer`, with which
+            most actor-critics were published, v = 1 at first.
+        schedule: Factor of the learning rate at step i; with momentum it scales the whole velocity in both styles.
+
+    The styles are far apart where gradients are small against the root of eps: `tf` is then plain gradient descent at
+    rate lr / sqrt(eps), less while v comes down from 1, and `torch` moves every entry by about lr. On an actor-critic's
+    averaged loss (Breakout, lr 7e-4, eps 1e-5) their steps differed by a factor of 580.
+
+    Raises:
+        ValueError: a style of another name, or a number out of its range.
+
+    Example:
+        >>> theta, grad = torch.zeros(1, 1), torch.ones(1, 1)
+        >>> for style in ("torch", "tf"):
+        ...     optimizer = rmsprop(1.0, alpha=0.75, eps=0.25, style=style)
+        ...     optimizer.update(optimizer.init(theta, theta[:, :0]), grad, theta, 0)[0]
+        tensor([[-1.3333]])
+        tensor([[-0.8944]])
     """
     _check(lr=lr, weight_decay=weight_decay, alpha=alpha, momentum=momentum, eps=eps)
+    if style not in ("torch", "tf"):
+        raise ValueError(f"style must be 'torch' or 'tf', got {style!r}")
 
     def init(theta: Tensor, extra: Tensor) -> State:
-        return tuple(torch.zeros_like(theta) for _ in range(2 if momentum else 1))
+        second = torch.zeros_like(theta) if style == "torch" else torch.ones_like(theta)
+        return (second, torch.zeros_like(theta)) if momentum else (second,)
 
     def update(state: State, grad: Tensor, theta: Tensor, step: int) -> tuple[Tensor, State]:
         if weight_decay:
             grad = grad + weight_decay * theta
         second = alpha * state[0] + (1 - alpha) * grad * grad
-        direction = grad / (_sqrt(second) + eps)
+        direction = grad / (_sqrt(second) + eps if style == "torch" else (second + eps).sqrt())
         if not momentum:
             return theta - lr * schedule(step) * direction, (second,)
         velocity = momentum * state[1] + direction
         return theta - lr * schedule(step) * velocity, (second, velocity)
 
     return Optimizer(init, update)
+
+
+def clipped(optimizer: Optimizer, norm: float) -> Optimizer:
+    r"""The same update on gradients that are no longer than `norm`: each row is scaled by its global norm.
+
+    .. math:: g' = g \cdot \min(1, c / \|g\|_2)
+
+    Args:
+        optimizer: What takes the step.
+        norm: c, above 0; over all parameters of a task together, its head's among them.
+
+    As `torch.nn.utils.clip_grad_norm_`, one task a row, without the 1e-6 that it adds to the norm. A gradient with NaN
+    or infinity in it stays without meaning, so that its task counts as bad.
+
+    Folds see the gradient as it is. Leap's increment takes the gradient of f itself, as the derivative of the path's
+    loss coordinate; what was done to the step (its rate, its moments, this clipping) enters through theta^{i+1} -
+    theta^i. The released code of Leap reads whatever gradient a model holds when it is called, so there it depends on
+    whether that call stands before or after the clipping.
+
+    Raises:
+        ValueError: a norm that is not above 0.
+
+    Example:
+        >>> theta = torch.zeros(2, 2)
+        >>> clipped(sgd(1.0), 1.0).update((), torch.tensor([[3.0, 4.0], [0.3, 0.4]]), theta, 0)[0]
+        tensor([[-0.6000, -0.8000],
+                [-0.3000, -0.4000]])
+    """
+    if not norm > 0:
+        raise ValueError(f"norm must be above 0, got {norm}")
+
+    def update(state: State, grad: Tensor, theta: Tensor, step: int) -> tuple[Tensor, State]:
+        # the clamp keeps the factor at 1, and its derivative at 0, wherever nothing is to be clipped
+        longest = torch.linalg.vector_norm(grad, dim=-1, keepdim=True).clamp_min(norm)
+        return optimizer.update(state, grad * (norm / longest), theta, step)
+
+    return Optimizer(optimizer.init, update)
 
 
 def _sqrt(x: Tensor) -> Tensor:

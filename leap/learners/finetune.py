@@ -60,7 +60,7 @@ class JointTask:
         """The batch of task `step mod T`, and the row of its head."""
         turn, task = divmod(step, self._count)
         if self._drawn is None or self._drawn[0] != turn:
-            self._drawn = (turn, self._tasks.sample(self._plain(theta).expand(self._count, -1), turn))
+            self._drawn = (turn, self._tasks.sample(self._points(theta), turn))
         head = self._heads[task : task + 1].to(theta.device)
         return tasks_from(self._drawn[1], task, task + 1), head
 
@@ -75,12 +75,19 @@ class JointTask:
 
     def validation_error(self, theta: Tensor) -> Tensor:
         """The tasks' mean [1] at theta [1, n + M h], each through its own head."""
-        assert self._layout is not None  # who has validation images has a layout
-        n, trunk = self._layout.n, self._layout.trunk
-        heads = theta[0, n:].unflatten(0, (-1, n - trunk))[self._heads.to(theta.device)]
-        points = torch.cat([theta[:, :trunk].expand(len(heads), -1), heads], dim=1)
-        found: Tensor = self._tasks.validation_error(points)  # type: ignore[attr-defined]
+        found: Tensor = self._tasks.validation_error(self._points(theta))  # type: ignore[attr-defined]
         return found.mean(dim=0, keepdim=True)
 
-    def _plain(self, theta: Tensor) -> Tensor:
-        return theta[:, : self._layout.n] if self._layout else theta
+    def __getattr__(self, name: str) -> Any:
+        """What a walk is kept by, where the tasks keep something (`leap.resumption`)."""
+        if name in ("keep", "take_up"):
+            return getattr(self._tasks, name)
+        raise AttributeError(name)
+
+    def _points(self, theta: Tensor) -> Tensor:
+        """Every task's own [T, n] of theta [1, n + M h]: the trunk that all share, and its head."""
+        if self._layout is None:
+            return theta.expand(self._count, -1)
+        n, trunk = self._layout.n, self._layout.trunk
+        heads = theta[0, n:].unflatten(0, (-1, n - trunk))[self._heads.to(theta.device)]
+        return torch.cat([theta[:, :trunk].expand(len(heads), -1), heads], dim=1)
