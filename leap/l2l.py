@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from leap.batching import Execution, evaluate, losses_at, tasks_from
+from leap.course import Course, check_arguments, course
 from leap.errors import UsageError
 from leap.layout import Layout
 from leap.optim import Optimizer
-from leap.walk import Course, End, Fold, Step, TaskBatch, Walk, check_arguments, course
+from leap.walk import End, Fold, Step, TaskBatch, Walk
 
 # torch forgets the operators of a library that is collected, so it lives as long as the process.
 _operators: list[torch.library.Library] = []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -13,9 +14,11 @@ from leap.layout import Layout
 from leap.metrics.path import path_length
 from leap.optim import Optimizer
 from leap.stopping import early
+from leap.tally import Tally, finite_walks
 from leap.walk import Fold, TaskBatch, Walk
 
 if TYPE_CHECKING:
+    from leap.resumption import Keeper
     from leap.trainer import Family, Plan
     from leap.visits import Visits
 
@@ -28,6 +31,54 @@ class Piece(NamedTuple):
 
     ids: tuple[int, ...]
     walk: Walk
+
+
+@dataclass
+class Share:
+    """What one process has walked of a meta-step.
+
+    Attributes:
+        tally: The sum over it.
+        done: Pieces, from the first on.
+        bad: What `first_bad` found in pieces that are settled.
+        pieces: The others.
+    """
+
+    tally: Tally
+    done: int = 0
+    bad: str | None = None
+    pieces: list[Piece] = field(default_factory=list)
+
+    def add(self, piece: Piece) -> None:
+        """Take in a piece."""
+        self.tally.add(piece.walk)
+        self.done += 1
+        self.pieces.append(piece)
+
+    def settled(self, family: Family) -> dict[str, Any]:
+        """All that a meta-step needs to know of its pieces once they are finished; the pieces are let go."""
+        self.bad, self.pieces = self.first_bad(family), []
+        return {"done": self.done, "bad": self.bad, "grad": self.tally.grad, "sums": self.tally.sums}
+
+    def first_bad(self, family: Family) -> str | None:
+        """The first task that was lost to NaN or infinity, and what it met; None where all are good."""
+        return self.bad or next(filter(None, (_first_bad(family, piece) for piece in self.pieces)), None)
+
+
+def _first_bad(family: Family, piece: Piece) -> str | None:
+    walked, ids = piece.walk, piece.ids
+    good = finite_walks(walked)
+    if bool(good.all()):
+        return None
+    row = int((~good).nonzero()[0])
+    # a joint walk has one row for all tasks, whose steps take turns
+    names = [family.name(ids[row])] if len(good) == len(ids) else sorted({family.name(task) for task in ids})
+    finite = walked.losses[row].isfinite()
+    where = "its meta-gradient, every loss being finite"
+    if not bool(finite.all()):
+        first = int((~finite).nonzero()[0])
+        where = f"loss {walked.losses[row, first].item()} at inner step {first}"
+    return f"{', '.join(names)}: {where}"
 
 
 def length(family: Family, task: int, steps: int, epochs: float | None) -> int:
@@ -78,14 +129,35 @@ def walk_pieces(
         Pieces, whose walks carry the results `learner`, `path_length` and, where meta-training may stop by it,
         `validation_error`. None for no tasks.
     """
+    return list(each_piece(family, learner, inner, plan, meta, ids, seeds))
+
+
+def each_piece(
+    family: Family,
+    learner: Fold,
+    inner: Inner,
+    plan: Plan,
+    meta: Tensor,
+    ids: Sequence[int],
+    seeds: Sequence[int],
+    after: int = 0,
+    keep: Keeper | None = None,
+) -> Iterator[Piece]:
+    """The pieces of `walk_pieces` one by one, but for the first `after`; `keep` keeps the walk under way.
+
+    Raises:
+        UsageError: turns of visitors are to be kept.
+    """
     if not ids:
-        return []
+        return
     if learner.visits:
-        return [_visits(family, learner.visits, inner, plan, meta, ids, seeds)]
-    return [
-        _together(family, learner, inner, plan, meta, [ids[slot] for slot in slots], [seeds[slot] for slot in slots], k)
-        for k, slots in _groups(family, learner, plan, ids)
-    ]
+        if keep is not None:
+            raise UsageError("turns of hat and progressive are not kept in the middle; leave out train.keep_every")
+        yield _visits(family, learner.visits, inner, plan, meta, ids, seeds)
+        return
+    for k, slots in _groups(family, learner, plan, ids)[after:]:
+        own, their_seeds = [ids[slot] for slot in slots], [seeds[slot] for slot in slots]
+        yield _together(family, learner, inner, plan, meta, own, their_seeds, k, keep)
 
 
 def _groups(family: Family, learner: Fold, plan: Plan, ids: Sequence[int]) -> list[tuple[int, list[int]]]:
@@ -110,6 +182,7 @@ def _together(
     ids: Sequence[int],
     seeds: Sequence[int],
     steps: int,
+    keep: Keeper | None,
 ) -> Piece:
     tasks = family.batch(ids, seeds)
     walked = plan.walk(
@@ -120,6 +193,7 @@ def _together(
         folds={"learner": learner, "path_length": path_length()},
         execution=plan.execution,
         **({} if learner.view else stopping(tasks, plan.validate_every, plan.patience)),
+        **({} if keep is None else {"keep": keep}),  # an engine need not know it
     )
     results = walked.results | {"learner": whole(walked.results["learner"], family.layout, len(meta))}
     if plan.meta_patience is not None:

@@ -146,6 +146,15 @@ class RunFolder:
     def _checkpoints(self) -> list[Path]:
         return sorted((self.path / "checkpoints").glob("step-*.safetensors"), reverse=True)
 
+    def kept_walk(self, rank: int) -> Path:
+        """Where the process of this rank keeps the walk that it is in (`leap.resumption`)."""
+        return self.path / "checkpoints" / f"walk-{rank:05d}.safetensors"
+
+    def forget_walks(self) -> None:
+        """Remove what processes kept of walks, where all of them are over."""
+        for path in (self.path / "checkpoints").glob("walk-*.safetensors"):
+            path.unlink(missing_ok=True)
+
     # -- the learned initialization ----------------------------------------------------------------------------------
 
     @property

@@ -7,8 +7,9 @@ error has not improved over 10 evaluations in a row, and meta-training when the 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor
 
 
@@ -45,7 +46,7 @@ class Patience:
         return self.exhausted
 
 
-def early(error: Callable[[Tensor], Tensor], every: int, limit: int) -> Callable[[Tensor, int], bool]:
+def early(error: Callable[[Tensor], Tensor], every: int, limit: int) -> Early:
     """A rule for one walk: whether to end it after a step (`leap.walk.walk`'s `stop`).
 
     Args:
@@ -56,7 +57,6 @@ def early(error: Callable[[Tensor], Tensor], every: int, limit: int) -> Callable
     Each evaluation waits for the device.
 
     Example:
-        >>> import torch
         >>> stop = early(lambda theta: theta[:, 0], every=2, limit=2)
         >>> errors = [9.0, 5.0, 9.0, 6.0, 1.0, 7.0]     # at odd steps nobody looks
         >>> [stop(torch.tensor([[e]]), step + 1) for step, e in enumerate(errors)]
@@ -64,5 +64,24 @@ def early(error: Callable[[Tensor], Tensor], every: int, limit: int) -> Callable
     """
     if every < 1:
         raise ValueError(f"a walk is evaluated every 1 step or less often, got every {every}")
-    patience = Patience(limit)
-    return lambda theta, step: step % every == 0 and patience.over(float(error(theta)[0]))
+    return Early(error, every, Patience(limit))
+
+
+class Early:
+    """What `early` makes: a rule that remembers the best error so far, and can be kept with its walk."""
+
+    def __init__(self, error: Callable[[Tensor], Tensor], every: int, patience: Patience) -> None:
+        self._error, self._every, self._patience = error, every, patience
+
+    def __call__(self, theta: Tensor, step: int) -> bool:
+        """Whether to end the walk at theta [1, n], after so many steps."""
+        return step % self._every == 0 and self._patience.over(float(self._error(theta)[0]))
+
+    def keep(self) -> dict[str, Tensor]:
+        """What it goes on from."""
+        return {"patience": torch.tensor([self._patience.best, self._patience.since], dtype=torch.float64)}
+
+    def take_up(self, kept: Mapping[str, Tensor]) -> None:
+        """Go on from what `keep` returned."""
+        best, since = kept["patience"].tolist()
+        self._patience = Patience(self._patience.limit, best, int(since))

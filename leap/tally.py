@@ -42,14 +42,37 @@ def tally(walks: Sequence[Walk], meta: Tensor) -> Tensor:
         >>> (tally([share], meta) + tally([], meta))[:5]     # the gradient, one good walk, one bad, three steps
         tensor([1., 2., 1., 1., 3.])
     """
-    finer = torch.promote_types(meta.dtype, torch.float32)
-    values = dict.fromkeys(SUMS, meta.new_zeros(())) | {"mark": mark(meta)}
-    grad = torch.zeros_like(meta)
+    share = Tally(meta)
     for walked in walks:
+        share.add(walked)
+    return share.vector()
+
+
+class Tally:
+    """A tally as walks come in, one after another.
+
+    Args:
+        meta: Meta-parameters [m], as they were before the meta-step.
+        grad: The sum of the good walks' meta-gradients so far, [m].
+        sums: The numbers behind it so far, by name, float64.
+    """
+
+    def __init__(self, meta: Tensor, grad: Tensor | None = None, sums: Mapping[str, Tensor] | None = None) -> None:
+        self._meta = meta
+        self.grad = torch.zeros_like(meta) if grad is None else grad
+        self.sums = dict.fromkeys(SUMS[:-1], meta.new_zeros((), dtype=torch.float64)) | dict(sums or {})
+
+    def add(self, walked: Walk) -> None:
+        """Take in one walk."""
         good = finite_walks(walked)
-        values |= {name: values[name] + value for name, value in _sums(walked, good).items()}
-        grad = grad + torch.where(good.unsqueeze(1), walked.results["learner"], 0).sum(dim=0)
-    return torch.cat([grad.to(finer), torch.stack([values[name].to(finer) for name in SUMS])])
+        self.sums |= {name: self.sums[name] + value for name, value in _sums(walked, good).items()}
+        self.grad = self.grad + torch.where(good.unsqueeze(1), walked.results["learner"], 0).sum(dim=0)
+
+    def vector(self) -> Tensor:
+        """As `tally`."""
+        finer = torch.promote_types(self._meta.dtype, torch.float32)
+        values = [*(self.sums[name] for name in SUMS[:-1]), mark(self._meta)]
+        return torch.cat([self.grad.to(finer), torch.stack([value.to(finer) for value in values])])
 
 
 def _sums(walked: Walk, good: Tensor) -> dict[str, Tensor]:

@@ -6,10 +6,11 @@ meta-gradients and of what is logged. Everything after it is decided from that v
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -19,11 +20,14 @@ from leap.distributed import Alone, Exchange
 from leap.errors import RunError, UsageError
 from leap.layout import Layout
 from leap.optim import Schedule
-from leap.pieces import Inner, Piece, walk_pieces
+from leap.pieces import Inner, Share, each_piece
 from leap.randomness import derive, generator
 from leap.stopping import Patience
-from leap.tally import finite_walks, logged, read, tally
+from leap.tally import Tally, logged, read
 from leap.walk import Fold, TaskBatch, Walk, walk
+
+if TYPE_CHECKING:
+    from leap.resumption import Keeper
 
 
 class Family(Protocol):
@@ -150,6 +154,10 @@ class Trainer:
     A joint walk (finetuning) and visits (HAT, Progressive Nets) go over all tasks in turn and cannot be shared out: the
     first process takes them, and the others wait for the result.
 
+    Attributes:
+        keeper: Keeps walks in their middle (`leap.resumption`), in all processes or in none; None: a meta-step that is
+            cut short is walked again.
+
     Example:
         >>> from leap import learners, optim
         >>> from tasks.quadratic import Quadratic
@@ -181,6 +189,7 @@ class Trainer:
         self.meta = MetaOptimizer(theta, *meta)
         self.step = 0
         self.patience = Patience(plan.meta_patience) if plan.meta_patience is not None else None
+        self.keeper: Keeper | None = None
 
     @property
     def theta(self) -> Tensor:
@@ -240,14 +249,14 @@ class Trainer:
         started, meta = time.perf_counter(), self.meta.meta.detach()
         ids = self.draw(self.step)
         mine = self._share(len(ids))
-        pieces = self._walk(ids, mine)
-        own = tally([piece.walk for piece in pieces], meta)
+        share = self._walk(ids, mine)
+        own = share.tally.vector()
         own_mark = own[-1].clone()  # the exchange may write over what it is given
         total = self.exchange.sum(own)
         sums, mark = read(total, own_mark)  # the one synchronisation before the update
         self._check_together(sums["mark"], mark)
         if sums["bad"] > 0:
-            self._refuse(sums, pieces)
+            self._refuse(sums, share)
         grad = (total[: len(meta)] / sums["good"]).to(meta.dtype)
         before = meta.clone()
         rate = self.meta.step(grad, self.step)
@@ -264,11 +273,39 @@ class Trainer:
             return slice(0, count if here.first else 0)
         return here.share(count)
 
-    def _walk(self, ids: Sequence[int], mine: slice) -> list[Piece]:
+    def _walk(self, ids: Sequence[int], mine: slice) -> Share:
         """Walk the share, each task from the seed of its slot in the whole meta-batch."""
         seeds = [derive(self.plan.seed, "walk", self.step, slot, task) for slot, task in enumerate(ids)]
-        meta = self.meta.meta.detach()
-        return walk_pieces(self.family, self.learner, self.inner, self.plan, meta, ids[mine], seeds[mine])
+        own, keeper, meta = (ids[mine], seeds[mine]), self.keeper, self.meta.meta.detach()
+        share = Share(Tally(meta)) if keeper is None else self._begun(keeper, *own)
+        for piece in each_piece(
+            self.family, self.learner, self.inner, self.plan, meta, *own, after=share.done, keep=keeper
+        ):
+            share.add(piece)
+            if keeper is not None:
+                keeper.finished(share.settled(self.family))
+        return share
+
+    def _begun(self, keeper: Keeper, ids: Sequence[int], seeds: Sequence[int]) -> Share:
+        """What is finished of this meta-step: nothing, unless every process kept its share of it."""
+        meta, fresh = self.meta.meta.detach(), keeper.fresh
+        found = keeper.open(self._purpose(ids, seeds), meta.device)
+        if fresh and not all(self.exchange.gather(found or not ids)):
+            if found:
+                keeper.say("another process kept nothing of this meta-step, which begins anew")
+            keeper.anew()
+        if keeper.part is None:
+            return Share(Tally(meta))
+        part = keeper.part
+        return Share(Tally(meta, part["grad"], part["sums"]), part["done"], part["bad"])
+
+    def _purpose(self, ids: Sequence[int], seeds: Sequence[int]) -> str:
+        """What this process's walks in this meta-step depend on, in words that differ where they may."""
+        plan = {name: value for name, value in vars(self.plan).items() if name not in ("walk", "most_bad")}
+        plan["precision"] = getattr(self.plan.walk, "precision", "highest")
+        meta = self.meta.meta.detach().cpu().view(torch.uint8)
+        digest = hashlib.sha256(meta.numpy().tobytes()).hexdigest()
+        return f"meta-step {self.step}, {plan}, tasks {list(ids)}, seeds {list(seeds)}, from {digest}"
 
     def _check_together(self, sum_of_marks: float, mark: float) -> None:
         """Refuse to go on where processes stand at different parameters; at least one that differs notices."""
@@ -280,31 +317,15 @@ class Trainer:
                 "Start the same command again to go on from the last checkpoint"
             )
 
-    def _refuse(self, sums: Mapping[str, float], pieces: Sequence[Piece]) -> None:
+    def _refuse(self, sums: Mapping[str, float], share: Share) -> None:
         """Stop where too much of a meta-batch is lost, saying which task, step and value came first."""
         bad, rows = int(sums["bad"]), int(sums["bad"] + sums["good"])
         if bad / rows <= self.plan.most_bad and bad < rows:
             return
-        found = self.exchange.gather(next(filter(None, map(self._first_bad, pieces)), None))
+        found = self.exchange.gather(share.first_bad(self.family))
         raise RunError(
             f"meta-step {self.step}: {bad} of {rows} walks met NaN or infinity, "
             f"first in task {next(text for text in found if text)}. "
             f"At most a share of {self.plan.most_bad} is tolerated (train.most_bad); "
             "try a smaller inner or meta learning rate"
         )
-
-    def _first_bad(self, piece: Piece) -> str | None:
-        """The first bad task of a piece, and what it met; None where all are good."""
-        walked, ids = piece.walk, piece.ids
-        good = finite_walks(walked)
-        if bool(good.all()):
-            return None
-        row = int((~good).nonzero()[0])
-        # a joint walk has one row for all tasks, whose steps take turns
-        names = [self.family.name(ids[row])] if len(good) == len(ids) else sorted({self.family.name(t) for t in ids})
-        finite = walked.losses[row].isfinite()
-        where = "its meta-gradient, every loss being finite"
-        if not bool(finite.all()):
-            first = int((~finite).nonzero()[0])
-            where = f"loss {walked.losses[row, first].item()} at inner step {first}"
-        return f"{', '.join(names)}: {where}"

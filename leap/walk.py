@@ -6,7 +6,7 @@ path measure run through `walk`, and nothing else takes inner steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from leap import adjoint
-from leap.batching import EXECUTIONS, Execution, count_tasks, loss_and_gradient, losses_at
+from leap.batching import Execution, loss_and_gradient, losses_at
+from leap.course import check_arguments, course
 from leap.layout import Layout
 from leap.optim import Optimizer, State
 
 if TYPE_CHECKING:
     from leap.capture import Prepared
+    from leap.resumption import Following, Keeper
     from leap.visits import Visits
 
 
@@ -37,6 +39,9 @@ class TaskBatch(Protocol):
     - `start(theta0 [T, n]) -> [T, n]`: what a task begins with where it has parameters of its own that no learner
       learns, such as a head drawn anew.
     - `validation_error(theta [T, n]) -> [T]`: what stopping early goes by (`leap.stopping`).
+    - `keep() -> dict[str, Tensor]` and `take_up(kept)`: for tasks that sample from a state of their own (environments,
+      generators), what they need to go on from after the step drawn last, which drawn again must be the same. Tasks
+      without them are taken to sample from (seed, step) alone. See `leap.resumption`.
     - `heads: Tensor [T]` and `head_count: int`: which of joint finetuning's persistent heads each task uses, and how
       many there are in all; without them task t of T uses head t.
     """
@@ -155,6 +160,7 @@ def walk(
     execution: Execution = "batched",
     prepared: Prepared | None = None,
     stop: Callable[[Tensor, int], bool] | None = None,
+    keep: Keeper | None = None,
 ) -> Walk:
     r"""Walk `steps` inner steps on every task and fold over them.
 
@@ -174,13 +180,15 @@ def walk(
         prepared: What earlier walks compiled and recorded; without it this walk begins anew.
         stop: Asked after every step, `(theta [1, n], steps taken) -> whether to end the walk here`; for a task that
             walks alone, since K is then its own.
+        keep: Keeps the state every so many steps, and gives back what an earlier process kept of this walk, which then
+            goes on from there; for `batched` and `sequential`.
 
     Returns:
         `Walk`. All tensors are detached. Nothing is synchronised with the device, but by `stop`.
 
     Raises:
         ValueError, TypeError: steps below 1, a theta0 that is not a float tensor [n] or [T, n], two folds that both
-            change the inner update, `stop` for tasks that walk together.
+            change the inner update, `stop` for tasks that walk together, `keep` for steps that are recorded.
 
     Example:
         >>> from leap import learners, optim
@@ -202,7 +210,9 @@ def walk(
     )
     if stop is not None and len(theta) != 1:
         raise ValueError(f"a walk that may stop early has one task, got {len(theta)}; walk tasks one at a time")
-    return _run(record, folds, plan.shared, _stepper(record, folds, plan.shared, execution, prepared), stop)
+    stepper = _stepper(record, folds, plan.shared, execution, prepared)
+    kept = None if keep is None else keep.follow(record, stepper, tasks, stop)
+    return _run(record, folds, plan.shared, stepper, stop, kept)
 
 
 def _run(
@@ -211,9 +221,11 @@ def _run(
     m: int,
     stepper: Stepper,
     stop: Callable[[Tensor, int], bool] | None,
+    kept: Following | None,
 ) -> Walk:
-    losses, recorded = [], []
-    for i in range(record.steps):
+    losses: list[Tensor] = []
+    recorded: list[dict[str, Tensor]] = []
+    for i in range(kept.first if kept else 0, record.steps):
         record.visit(i, *stepper.point())
         loss, aux = stepper.take(i, record.tasks.sample(stepper.theta, i))
         losses.append(loss)
@@ -221,12 +233,21 @@ def _run(
         if stop is not None and stop(stepper.theta, i + 1):
             record.steps = i + 1
             break
+        if kept is not None and kept.due(i + 1):
+            kept.keep(i + 1, losses, recorded)
     theta, states = stepper.finish()
     end = End(record.tasks, record.theta0, theta, record, m)
     with torch.no_grad():
         results = {name: fold.finish(states[name], end) for name, fold in folds.items()}
-    aux_curves = {name: torch.stack([aux[name] for aux in recorded], dim=1) for name in recorded[0]}
-    return Walk(theta, torch.stack(losses, dim=1), results, aux_curves)
+    curve, aux_curves = kept.curves(losses, recorded) if kept else curves(losses, recorded)
+    return Walk(theta, curve, results, aux_curves)
+
+
+def curves(losses: Sequence[Tensor], recorded: Sequence[Mapping[str, Tensor]]) -> tuple[Tensor, dict[str, Tensor]]:
+    """What steps left behind, [T] each, as [T, steps]; at least one step."""
+    return torch.stack(list(losses), dim=1), {
+        name: torch.stack([aux[name] for aux in recorded], dim=1) for name in recorded[0]
+    }
 
 
 class Stepper(Protocol):
@@ -275,6 +296,10 @@ class Steps:
         """As in `Stepper`."""
         return self.theta, self._states
 
+    def stand(self, theta: Tensor, state: State, states: dict[str, Any]) -> None:
+        """Go on from theta^i [T, n], the optimizer's state and the folds'."""
+        self.theta, self._state, self._states = theta, state, states
+
 
 def _stepper(
     record: adjoint.Record, folds: Mapping[str, Fold], m: int, execution: Execution, prepared: Prepared | None
@@ -284,61 +309,3 @@ def _stepper(
     from leap.capture import Prepared  # it takes this module's steps where it cannot record
 
     return (prepared or Prepared()).stepper(record, folds, m, execution)
-
-
-class Course(NamedTuple):
-    """What is walked, once the learner has had its say."""
-
-    tasks: TaskBatch
-    theta0: Tensor  # [T, n + e]
-    n: int  # length of what walks; what stands behind it belongs to the update
-    shared: int  # length of what learners see
-    steps: int
-    optimizer: Optimizer
-
-
-def course(tasks: TaskBatch, theta0: Tensor, steps: int, optimizer: Optimizer, folds: Mapping[str, Fold]) -> Course:
-    """The course of a walk: a learner's view of the tasks, its own parameters and its change of the update taken in."""
-    layout: Layout | None = getattr(tasks, "layout", None)
-    count = len(theta0) if theta0.dim() == 2 else _size(tasks, theta0)
-    n = layout.n if layout else theta0.shape[-1]
-    learner = next((f for f in folds.values() if f.inner or f.extend or f.view), None)
-    if learner and learner.extend and theta0.shape[-1] == n:
-        theta0 = torch.cat([theta0, learner.extend(theta0, layout, getattr(tasks, "head_count", count))], dim=-1)
-    if learner and learner.view:
-        tasks, steps = learner.view(tasks, steps, count)
-        first = theta0[:1] if theta0.dim() == 2 else theta0[None]
-        return Course(tasks, first, first.shape[1], first.shape[1], steps, optimizer)
-    if learner and learner.inner:
-        optimizer = learner.inner(optimizer, layout)
-    elif theta0.shape[-1] != n:
-        raise ValueError(f"theta0 must have the layout's {n} entries on its last axis, got shape {tuple(theta0.shape)}")
-    theta0 = theta0.expand(count, -1)
-    if hasattr(tasks, "start"):
-        theta0 = torch.cat([tasks.start(theta0[:, :n]), theta0[:, n:]], dim=1)
-    return Course(tasks, theta0, n, layout.shared if layout else n, steps, optimizer)
-
-
-def _size(tasks: TaskBatch, theta0: Tensor) -> int:
-    """T: what the tasks say, else what their first batch shows, else one."""
-    size: int | None = getattr(tasks, "size", None)
-    if size is None:
-        size = count_tasks(tasks.sample(theta0[None], 0))
-    return 1 if size is None else size
-
-
-def check_arguments(theta0: Tensor, steps: int, folds: Mapping[str, Fold], execution: str) -> None:
-    """Refuse what `walk` cannot walk."""
-    if not isinstance(theta0, Tensor) or not theta0.is_floating_point():
-        raise TypeError(f"theta0 must be a float Tensor [n] or [T, n], got {type(theta0).__name__}; use layout.flatten")
-    if theta0.dim() not in (1, 2) or theta0.numel() == 0:
-        raise ValueError(f"theta0 must be [n] or [T, n] and not empty, got shape {tuple(theta0.shape)}")
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
-    if execution not in EXECUTIONS:
-        raise ValueError(f"execution must be one of {EXECUTIONS}, got {execution!r}")
-    own = [name for name, fold in folds.items() if fold.inner or fold.extend or fold.view]
-    if len(own) > 1:
-        raise ValueError(
-            f"only one fold may bring its own inner update or view of the tasks, got {own}; walk them apart"
-        )

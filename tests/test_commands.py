@@ -21,7 +21,7 @@ from leap.run import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = sorted(p for p in (ROOT / "configs").rglob("*.yaml"))
-EXPERIMENTS = [p for p in CONFIGS if p.parent.name in ("configs", "multi_cv")]
+EXPERIMENTS = [p for p in CONFIGS if p.parent.name in ("configs", "multi_cv", "atari")]
 LEARNERS = [p for p in CONFIGS if p.parent.name == "learner"]
 QUICK = ["--train.meta-steps", "2", "--tracking", "none"]
 SMALL = ["quadratic.yaml", *QUICK]
@@ -38,6 +38,9 @@ def test_every_experiment_runs_two_meta_steps(config, tmp_path, request):
     if config.parent.name == "multi_cv" and config.stem != "embedded":
         request.getfixturevalue("data_folder")
     small = ["--train.inner-steps", "2", "--train.meta-batch", "2", *QUICK]
+    if config.parent.name == "atari":
+        pytest.importorskip("ale_py")
+        small += ["--tasks.environments", "2", "--tasks.train", "pong", "freeway", "--tasks.test", "breakout"]
     if config.parent.name == "multi_cv":
         small += ["--train.inner-epochs", "0.1", "--tasks.most", "200"]
         if config.stem == "paper":  # without SVHN and FaceScrub, which few have at hand

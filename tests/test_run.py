@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from leap.cli import lifecycle
+from leap.cli import lifecycle, saving
 from leap.cli.settings import Leap, Maml, Meta, NoLearner, Quadratic, Reptile, Settings, Sinusoid, Train
 from leap.errors import RunError, UsageError
 from leap.layout import Layout
@@ -221,7 +221,7 @@ def test_sigterm_saves_and_ends(tmp_path):
         if step == 5:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(lifecycle.Stopped):
+    with pytest.raises(saving.Stopped):
         lifecycle.start(SMALL, tmp_path / "run", terminate)
     assert RunFolder.open(tmp_path / "run").load().step == 5
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

@@ -62,6 +62,8 @@ def family(settings: s.Settings, on: str) -> Family:
         return _custom(tasks, seed, on)
     if isinstance(tasks, s.MultiCV):
         return _multi_cv(tasks, settings, on)
+    if isinstance(tasks, s.Atari | s.TinyGames):
+        return _games(tasks, settings, on)
     if isinstance(tasks, s.ImageSets):
         return _image_sets(tasks, settings, on)
     if isinstance(tasks, s.DigitTasks):
@@ -85,6 +87,31 @@ def _alphabets(tasks: s.Omniglot | s.Glyphs, settings: s.Settings, on: str) -> F
     )  # fmt: skip
     model = settings.model
     return Alphabets(drawings, protocol, seed=settings.seed, filters=model.filters, norm=model.norm, device=on)
+
+
+def _games(tasks: s.Atari | s.TinyGames, settings: s.Settings, on: str) -> Family:
+    options: dict[str, Any] = {
+        name: getattr(tasks, name)
+        for name in (
+            "environments", "unroll", "discount", "gae", "entropy", "value_weight", "clip_reward", "reduction",
+            "life_cuts", "evaluation_episodes", "network",
+        )
+    }  # fmt: skip
+    options |= {"seed": settings.seed, "device": on}
+    if isinstance(tasks, s.TinyGames):
+        from tasks.tiny_games import tiny_games
+
+        return tiny_games(tasks.train, tasks.test, **options)
+    from tasks.atari import Preprocessing, atari_games
+
+    shown = Preprocessing(
+        height=tasks.size, width=tasks.size, grayscale=not tasks.colour, stack=tasks.stack, sticky=tasks.sticky,
+        frame_skip=tasks.frame_skip, noop_max=tasks.noop_max, full_actions=tasks.full_actions,
+    )  # fmt: skip
+    return atari_games(
+        tasks.train or None, tasks.test or None, preprocessing=shown, threads=tasks.threads,
+        most_actions=tasks.most_actions, **options,
+    )  # fmt: skip
 
 
 def _multi_cv(tasks: s.MultiCV, settings: s.Settings, on: str) -> Family:
@@ -161,15 +188,20 @@ def schedule(name: ScheduleName, steps: int) -> optim.Schedule:
 
 def inner(choice: s.Sgd | s.Adam | s.Rmsprop, steps: int) -> optim.Optimizer:
     """The inner optimizer for walks of `steps` steps: its schedule spans them."""
-    over = schedule(choice.schedule, steps)
+    plain = _update(choice, schedule(choice.schedule, steps))
+    return plain if choice.clip is None else optim.clipped(plain, choice.clip)
+
+
+def _update(choice: s.Sgd | s.Adam | s.Rmsprop, over: optim.Schedule) -> optim.Optimizer:
     if isinstance(choice, s.Sgd):
         return optim.sgd(choice.lr, choice.momentum, choice.weight_decay, nesterov=choice.nesterov, schedule=over)
     if isinstance(choice, s.Adam):
         betas = (choice.beta1, choice.beta2)
         return optim.adam(choice.lr, betas, choice.eps, choice.weight_decay, decoupled=choice.decoupled, schedule=over)
     return optim.rmsprop(
-        choice.lr, choice.alpha, choice.eps, choice.weight_decay, momentum=choice.momentum, schedule=over
-    )
+        choice.lr, choice.alpha, choice.eps, choice.weight_decay, momentum=choice.momentum, style=choice.style,
+        schedule=over,
+    )  # fmt: skip
 
 
 def execution(name: str, on: str) -> Execution:

@@ -128,6 +128,8 @@ class Sgd:
     """L2 weight decay."""
     schedule: ScheduleName = "constant"
     """Learning rate over the walk."""
+    clip: Rate | None = None
+    """Norm to which each task's gradient is scaled down before the step; by default none."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,8 @@ class Adam:
     """Weight decay as in AdamW."""
     schedule: ScheduleName = "constant"
     """Learning rate over the walk."""
+    clip: Rate | None = None
+    """Norm to which each task's gradient is scaled down before the step; by default none."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,9 @@ class Rmsprop:
 
     name: Literal["rmsprop"] = "rmsprop"
     """The inner optimizer."""
+    style: Literal["torch", "tf"] = "torch"
+    """Where eps stands and what the second moment starts from: as in torch, or as in TensorFlow's, which most
+    actor-critics were published with and which hardly moves where gradients are small."""
     lr: Rate = 1e-3
     """Learning rate."""
     alpha: Decay = 0.99
@@ -170,6 +177,8 @@ class Rmsprop:
     """L2 weight decay."""
     schedule: ScheduleName = "constant"
     """Learning rate over the walk."""
+    clip: Rate | None = None
+    """Norm to which each task's gradient is scaled down before the step; by default none."""
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import json
-import signal
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import torch
 from leap import distributed, tracking
 from leap.batching import EXECUTIONS
 from leap.cli import build, configuration
+from leap.cli.saving import keep_walks, saving, snapshot
 from leap.cli.settings import Settings
 from leap.distributed import Alone, Exchange
 from leap.errors import UsageError
@@ -31,15 +30,11 @@ from leap.walk import Fold
 Progress = Callable[[int, dict[str, float]], None]
 Say = Callable[[str], None]
 # may differ when a run goes on
-FREE = ("tracking", "wandb", "evaluate", "compare", "measure", "train.checkpoint_every")
+FREE = ("tracking", "wandb", "evaluate", "compare", "measure", "train.checkpoint_every", "train.keep_every")
 
 
 ALONE = Alone()
 _FROM_THE_FIRST: Any = None  # what a process gives that only listens
-
-
-class Stopped(KeyboardInterrupt):
-    """SIGTERM, treated like Ctrl-C: save, then end."""
 
 
 def _to_stderr(text: str) -> None:
@@ -98,6 +93,7 @@ def follow(exchange: Exchange) -> None:
     if begun is None:
         return
     trainer.restore(begun.step, begun.tensors)
+    keep_walks(RunFolder(exchange.tell(_FROM_THE_FIRST)), settings, trainer, lambda text: None)
     while trainer.step < _meta_steps(settings) and not trainer.converged:
         trainer.meta_step()
 
@@ -143,9 +139,11 @@ def reconcile(run: RunFolder, asked: Settings) -> Settings:
             "\n".join([f"{run.path} was started with other settings:", *other])
             + "\nresume it without them, or start another run with --out"
         )
+    how_often = {name: getattr(asked.train, name) for name in ("checkpoint_every", "keep_every")}
     return dataclasses.replace(
-        own, tracking=asked.tracking, wandb=asked.wandb, evaluate=asked.evaluate, measure=asked.measure
-    )
+        own, tracking=asked.tracking, wandb=asked.wandb, evaluate=asked.evaluate, measure=asked.measure,
+        train=dataclasses.replace(own.train, **how_often),
+    )  # fmt: skip
 
 
 def evaluate(
@@ -202,6 +200,7 @@ def evaluate(
             "tasks": [family.name(task) for task in family.ids(choice.split)],
             "learner": settings.learner.name,
             "seed": settings.seed,
+            **(family.told(choice.steps) if hasattr(family, "told") else {}),
             "initializations": results,
         }
         write_atomic(run.path / "evaluation.json", (json.dumps(document) + "\n").encode())
@@ -226,6 +225,11 @@ def _prepare(settings: Settings, exchange: Exchange) -> tuple[str, Trainer]:
     on = build.device(settings.device)
     if on.startswith("cuda:"):
         torch.cuda.set_device(on)  # or whatever names no device would meet on the first GPU
+    if settings.train.keep_every is not None:  # what is recorded or compiled has no state that could be kept
+        how = build.execution(settings.train.execution, on)
+        if exchange.place.first and settings.train.execution not in ("auto", how):
+            _to_stderr(f"train.keep_every: walks go on {how}, since {settings.train.execution} steps cannot be kept")
+        settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, execution=how))
     return on, build.trainer(settings, build.family(settings, on), on, exchange)
 
 
@@ -236,63 +240,28 @@ def _meta_steps(settings: Settings) -> int:
 def _train(run: RunFolder, settings: Settings, trainer: Trainer, progress: Progress, say: Say) -> None:
     meta_steps = _meta_steps(settings)
     finished = run.initialization.exists()
-    trainer.exchange.tell(None if finished else _snapshot(trainer))
+    trainer.exchange.tell(None if finished else snapshot(trainer))
     if finished:
         return
+    keep_walks(RunFolder(trainer.exchange.tell(run.path.resolve())), settings, trainer, say)
     rows = run.rewind(trainer.step)
     tracker = _tracker(run, settings, "train", rows or None, say)
     code = 1
     try:
-        with _saving(run, trainer) as completed:
+        with saving(run, trainer) as completed:
             while trainer.step < meta_steps and not trainer.converged:
                 metrics = trainer.meta_step()
                 run.append({"step": trainer.step, **metrics})
-                completed(trainer.step % settings.train.checkpoint_every == 0)
+                completed(trainer.step % settings.train.checkpoint_every == 0 or trainer.keeper is not None)
                 tracker.log(metrics, trainer.step)
                 progress(trainer.step, metrics)
+        run.forget_walks()
         about = {"learner": settings.learner.name, "family": settings.tasks.name, "seed": settings.seed}
         run.save_initialization(trainer.meta_parameters, trainer.family.layout, {**about, "meta_steps": trainer.step})
         tracker.artifact(run.initialization, f"initialization-{run.name}")
         code = 0
     finally:
         tracker.close(code)
-
-
-def _snapshot(trainer: Trainer) -> Checkpoint:
-    """The state on the CPU, where it can be had even after a GPU waits in vain for another process."""
-    return Checkpoint(trainer.step, {name: tensor.cpu() for name, tensor in trainer.state().items()})
-
-
-@contextlib.contextmanager
-def _saving(run: RunFolder, trainer: Trainer) -> Iterator[Callable[[bool], None]]:
-    """Keep the state after every meta-step, so that whatever ends the run, a whole one can be saved."""
-    kept = _snapshot(trainer)
-    saved = kept.step
-    leaving = False
-
-    def completed(save: bool) -> None:
-        nonlocal kept, saved
-        kept = _snapshot(trainer)
-        if save:
-            run.save(kept)
-            saved = kept.step
-
-    def stop(number: int, frame: object) -> None:
-        if not leaving:  # torchrun sends it while an error, another process's end, is already being dealt with
-            raise Stopped
-
-    try:
-        previous = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not in the main thread: whoever owns that decides about signals
-        previous = None
-    try:
-        yield completed
-    finally:
-        leaving = True
-        if kept.step > saved:
-            run.save(kept)
-        if previous is not None:
-            signal.signal(signal.SIGTERM, previous)
 
 
 def _tracker(

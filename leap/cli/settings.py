@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from leap.cli.fields import Count, Rate, Seed, Share
+from leap.cli.game_settings import Atari, TinyGames
 from leap.cli.learner_settings import (
     Adam,
     Anil,
@@ -38,6 +39,7 @@ from leap.cli.task_settings import (
 __all__ = [
     "Adam",
     "Anil",
+    "Atari",
     "Compare",
     "Custom",
     "DigitTasks",
@@ -63,6 +65,7 @@ __all__ = [
     "Settings",
     "Sgd",
     "Sinusoid",
+    "TinyGames",
     "Train",
     "Wandb",
 ]
@@ -70,6 +73,8 @@ __all__ = [
 
 WALK_ON = ("finetune", "hat", "progressive")
 """Learners that go on training where they stand, so that the meta-optimizer only carries them there."""
+GO_BACK = ("maml", "anil", "meta_sgd")
+"""Learners that walk again what was walked, to differentiate through it."""
 NEED_STAGES = ("hat", "progressive")
 """Learners that need a network in stages."""
 
@@ -86,6 +91,9 @@ class Train:
     """Tasks a meta-step."""
     checkpoint_every: Count = 10
     """Meta-steps between checkpoints."""
+    keep_every: Count | None = None
+    """Inner steps between checkpoints inside a walk, for walks of hours; then each meta-step is saved too. By default
+    there are none. Not for hat, progressive and learn2learn, nor for captured and compiled (auto: batched on a GPU)."""
     most_bad: Share = 0.5
     """Share of a meta-batch that may be lost to NaN or infinity before the run stops."""
     execution: Literal["auto", "batched", "sequential", "compiled", "captured"] = "auto"
@@ -158,7 +166,7 @@ class Settings:
     """All settings of a run."""
 
     tasks: Annotated[
-        Omniglot | Glyphs | MultiCV | ImageSets | DigitTasks | Sinusoid | Quadratic | Custom,
+        Omniglot | Glyphs | MultiCV | Atari | TinyGames | ImageSets | DigitTasks | Sinusoid | Quadratic | Custom,
         Field(discriminator="name"),
     ] = field(default_factory=Glyphs)
     """Where tasks come from."""
@@ -206,6 +214,15 @@ class Settings:
             found.append(
                 "learner.engine: learn2learn takes plain SGD inner steps only; set inner to {name: sgd, lr: ...}"
             )
+        if self.train.keep_every is not None:
+            found += self._not_kept()
+        if isinstance(self.tasks, Atari | TinyGames) and (
+            self.learner.name in GO_BACK or getattr(self.learner, "jacobian", "identity") == "exact"
+        ):
+            found.append(
+                f"learner.name: {self.learner.name} goes back over its walk, and what was played cannot be played "
+                "again; use leap (jacobian identity), reptile, fomaml or finetune"
+            )
         if self.learner.name in NEED_STAGES and self.tasks.name not in ("multi_cv", "custom"):
             found.append(
                 f"learner.name: {self.learner.name} reaches between the network's layers, which {self.tasks.name} does "
@@ -214,5 +231,22 @@ class Settings:
         if getattr(self.learner, "engine", "native") == "learn2learn" and self.train.validate_every is not None:
             found.append(
                 "train.validate_every: learn2learn's loops do not stop early; leave it out, or use engine native"
+            )
+        return found
+
+    def _not_kept(self) -> list[str]:
+        """Walks that cannot be kept in their middle."""
+        found = []
+        if self.learner.name in NEED_STAGES:
+            found.append(
+                f"train.keep_every: {self.learner.name} visits tasks in turns, which are not kept in the middle; "
+                "leave it out"
+            )
+        if getattr(self.learner, "engine", "native") == "learn2learn":
+            found.append("train.keep_every: learn2learn's loops are not kept in the middle; use engine native")
+        if self.train.execution in ("compiled", "captured"):
+            found.append(
+                f"train.keep_every: steps that are {self.train.execution} are not kept; use train.execution auto, "
+                "batched or sequential"
             )
         return found

@@ -8,7 +8,17 @@ from typing import Any
 from leap.report.runs import Run
 
 # What repeats a run, watches it or carries it, without changing its method. An evaluation says itself how it was done.
-IGNORED = ("seed", "device", "tracking", "wandb", "compare", "evaluate", "train.checkpoint_every", "train.threads")
+IGNORED = (
+    "seed",
+    "device",
+    "tracking",
+    "wandb",
+    "compare",
+    "evaluate",
+    "train.checkpoint_every",
+    "train.keep_every",
+    "train.threads",
+)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
