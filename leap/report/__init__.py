@@ -5,9 +5,10 @@ from leap.report.leave_one_out_page import write_leave_one_out
 from leap.report.leave_one_out_text import leave_one_out_text, write_leave_one_out_rows
 from leap.report.measures import write_measures
 from leap.report.page import write_report
+from leap.report.returns_text import comparison_text
 from leap.report.runs import only_measured, read_runs
 from leap.report.summary import Summary, summarize
-from leap.report.text import comparison_text, measured_text
+from leap.report.text import measured_text
 
 __all__ = [
     "LeaveOneOut",

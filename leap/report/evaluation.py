@@ -1,10 +1,10 @@
-"""evaluation.json as arrays: S evaluation seeds, T held-out tasks, K inner steps."""
+"""evaluation.json as arrays: S evaluation seeds, T held-out tasks, K inner steps; of games, N episodes a walk."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,19 @@ CURVES = ("train_error", "train_loss")  # [S, T, K]; every other measurement is 
 OPTIONAL = ("test_error", "train_error", "train_error_auc")  # absent where a family has no error
 REQUIRED = ("test_loss", "train_loss", "train_loss_auc", "path_length")
 BASELINE = "none"
+EPISODES = "episodes"  # [S][T], a list of [agent step at its end, score, length in agent steps] each
 COLUMNS = ("task", "evaluation_seed", "inner_step", "initialization", "train_loss", "train_error")  # of `curve_rows`
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `leap evaluate` measured; `values[name][key]` are an initialization's numbers, NaN where not finite."""
+    """What `leap evaluate` measured; `values[name][key]` are an initialization's numbers, NaN where not finite.
+
+    Of games: `episodes[name][s][t]` are the episodes of a walk in the order in which they ended, [N, 3] (agent step,
+    score, length); `references` says what random play and a human score, by task; `agent_steps` and `frame_skip` how
+    many agent steps a walk took and how many frames each lasts, None where the document does not say. A score that is
+    not finite is NaN.
+    """
 
     family: str
     split: str
@@ -32,6 +39,15 @@ class Evaluation:
     learner: str
     seed: int
     values: Mapping[str, Mapping[str, np.ndarray]]
+    episodes: Mapping[str, Sequence[Sequence[np.ndarray]]] = field(default_factory=dict)
+    references: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    agent_steps: int | None = None
+    frame_skip: int | None = None
+
+    @property
+    def has_returns(self) -> bool:
+        """Whether the tasks are games, of which every walk left its episodes."""
+        return bool(self.episodes) and len(self.episodes) == len(self.values)
 
     @property
     def has_error(self) -> bool:
@@ -98,14 +114,22 @@ def parse_evaluation(content: Any, path: Path | str = FILE) -> Evaluation:
             learner=str(content["learner"]),
             seed=int(content["seed"]),
             values={},
+            references=_references(content.get("references", {})),
+            agent_steps=_positive(content, "agent_steps"),
+            frame_skip=_positive(content, "frame_skip"),
         )
         named = dict(content["initializations"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path} lacks a field or holds a wrong one ({error!r}). {_cure(path)}") from None
     if head.learner not in named:
         raise RunError(f"{path} holds {sorted(named)} but not its own learner {head.learner!r}. {_cure(path)}")
     values = {str(name): _measurements(head, str(name), held, path) for name, held in named.items()}
-    return Evaluation(**{**vars(head), "values": values})
+    episodes = {
+        str(name): _episodes(head, held[EPISODES], f"{path}: initializations.{name}.{EPISODES}", _cure(path))
+        for name, held in named.items()
+        if EPISODES in held
+    }
+    return Evaluation(**{**vars(head), "values": values, "episodes": episodes})
 
 
 def curve_rows(evaluation: Evaluation) -> list[list[Any]]:
@@ -148,6 +172,8 @@ def _plain(values: np.ndarray) -> list[float | None]:
 def _measurements(head: Evaluation, name: str, held: Any, path: Path | str) -> dict[str, np.ndarray]:
     arrays = {}
     for key in (*REQUIRED, *OPTIONAL, *(held if isinstance(held, dict) else ())):
+        if key == EPISODES:  # as many as a walk happened to end, so no table
+            continue
         where = f"{path}: initializations.{name}.{key}"
         if not isinstance(held, dict) or key not in held:
             if key in REQUIRED:
@@ -166,6 +192,41 @@ def _measurements(head: Evaluation, name: str, held: Any, path: Path | str) -> d
             raise RunError(f"{where} reaches {np.nanmax(array):g}; errors are percent, 0 to 100. {_cure(path)}")
         arrays[key] = np.where(np.isfinite(array), array, np.nan)
     return arrays
+
+
+def _episodes(head: Evaluation, held: Any, where: str, cure: str) -> list[list[np.ndarray]]:
+    """The episodes of every walk, [S][T] of [N, 3]; raises RunError where they are not that."""
+    try:
+        found = [[_walk(walk) for walk in row] for row in held]
+    except (TypeError, ValueError):
+        raise RunError(f"{where} is not lists of [agent_step, score, length]. {cure}") from None
+    if [len(row) for row in found] != [len(head.tasks)] * len(head.evaluation_seeds):
+        shape = [len(found), *sorted({len(row) for row in found})]
+        raise RunError(f"{where} has {shape} walks, expected {[len(head.evaluation_seeds), len(head.tasks)]}. {cure}")
+    for walk in (walk for row in found for walk in row):
+        if not (np.diff(walk[:, 0], prepend=0) >= 0).all():  # so NaN is refused; a score that is none stays NaN
+            raise RunError(f"{where}: agent steps must be finite, and in the order in which episodes ended. {cure}")
+    return found
+
+
+def _walk(held: Any) -> np.ndarray:
+    """The episodes of one walk, [N, 3]."""
+    found = np.array(held, dtype=float) if len(held) else np.zeros((0, 3))
+    if found.ndim != 2 or found.shape[1] != 3:
+        raise ValueError
+    return found
+
+
+def _references(held: Any) -> dict[str, dict[str, float]]:
+    return {str(name): {key: float(of[key]) for key in ("random", "human") if key in of} for name, of in held.items()}
+
+
+def _positive(content: Mapping[str, Any], key: str) -> int | None:
+    """A whole number above zero; None where there is none."""
+    value = content.get(key)
+    if value is not None and int(value) < 1:
+        raise ValueError(f"{key} is {value}")
+    return None if value is None else int(value)
 
 
 def _cure(path: Path | str) -> str:

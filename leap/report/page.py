@@ -22,6 +22,7 @@ from leap.report.drawing import Style, write_file
 from leap.report.markup import figure, key, section, table, tag, text
 from leap.report.measure_page import measures_section
 from leap.report.pictures import summary_styles
+from leap.report.returns_page import headline, returns_parts
 from leap.report.runs import Run, only_measured, read_runs
 from leap.report.style import style_sheet
 from leap.report.summary import Summary, summarize
@@ -61,15 +62,16 @@ def write_report(run_folders: Iterable[Path | str], out: Path) -> Path:
 def report_page(summary: Summary) -> str:
     """The report as one HTML document; the same runs give the same page."""
     look = summary_styles(summary)
+    games = summary.evaluation.has_returns
     parts = [
-        _answer(summary, look),
+        *(returns_parts(summary, look) if games else [_answer(summary, look)]),
         _table(summary, look),
         _curves(summary, look),
-        _tasks(summary, look),
+        *([] if games else [_tasks(summary, look)]),  # a table a game stands above
         choice_section(summary.groups),
         *_rest(summary.groups, summary.differences),
     ]
-    return document(answer(summary), parts)
+    return document(headline(summary) if games else answer(summary), parts)
 
 
 def measured_page(runs: Sequence[Run]) -> str:
@@ -136,9 +138,11 @@ def _table(summary: Summary, look: Mapping[str, Style]) -> str:
     if summary.missing:
         notes.append("Not evaluated yet: " + "; ".join(f"leap evaluate {run.folder}" for run in summary.missing))
     head = ["initialization", "seeds", *(heading(measure) for measure in summary.measures)]
+    games = summary.evaluation.has_returns  # whose losses have no common scale, so that none is best
+    title = "Losses and path lengths" if games else "All figures"
     return section(
-        "All figures",
-        table([text(cell) for cell in head], rows, "All figures", best=0),
+        title,
+        table([text(cell) for cell in head], rows, title, best=None if games else 0),
         *(tag("p", text(note), class_="note") for note in notes),
     )
 

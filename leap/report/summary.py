@@ -38,6 +38,9 @@ LOSS_MEASURES = (
 )
 
 
+PROTOCOL = ("family", "split", "steps", "evaluation_seeds", "has_error", "has_returns", "task_count")  # shared by runs
+
+
 @dataclass(frozen=True)
 class Row:
     """One initialization: `tables[key]` is [N seeds, T tasks], `curves` [N, K], both means over evaluation seeds.
@@ -160,7 +163,7 @@ def _one_protocol(evaluated: Sequence[Run], runs: Sequence[Run]) -> Evaluation:
     assert first.evaluation is not None
     of_seed: dict[int, Run] = {}
     for run in evaluated:
-        refuse_different(first, run, ("family", "split", "steps", "evaluation_seeds", "has_error", "task_count"))
+        refuse_different(first, run, PROTOCOL)
         refuse_different(of_seed.setdefault(run.seed, run), run, ("tasks",))
     return first.evaluation
 

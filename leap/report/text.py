@@ -104,6 +104,11 @@ def measured_text(runs: Sequence[Run]) -> str:
 
 def comparison_text(summary: Summary) -> str:
     """The comparison as a plain-text table for a terminal, best initialization first."""
+    return "\n".join([protocol(summary), "", *figures(summary, answered=True)]) + "\n"
+
+
+def figures(summary: Summary, answered: bool = False) -> list[str]:
+    """The table and what belongs to it, a line each; `answered`: which initialization is best as well."""
     head = ["initialization", "seeds", *(heading(measure) for measure in summary.measures)]
     cells = [head]
     for row in summary.rows:
@@ -111,15 +116,15 @@ def comparison_text(summary: Summary) -> str:
     widths = [max(len(line[i]) for line in cells) for i in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
     rule = "-" * len(max(lines, key=len))
-    text = [protocol(summary), "", lines[0], rule, *lines[1:], "", answer(summary)]
-    for verdict in summary.verdicts():
+    text = [lines[0], rule, *lines[1:], "", *([answer(summary)] if answered else [])]
+    for verdict in summary.verdicts() if answered else ():
         ahead, how_sure = sureness(verdict, summary.measures[0])
         text.append(f"  {ahead} ({how_sure}).")
     text.append(f"Brackets: {INTERVAL_NOTE}")
     if any(diverged(row, measure) for row in summary.rows for measure in summary.measures):
         text.append(f'"{NO_VALUE}": at least one walk reached values that are not finite, so there is no honest mean.')
     text += [f"Not evaluated yet: {run.folder}  (leap evaluate {run.folder})" for run in summary.missing]
-    return "\n".join(text) + "\n"
+    return text
 
 
 INTERVAL_NOTE = "95% t-interval over training seeds, each being its mean over tasks and evaluation seeds."
