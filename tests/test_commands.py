@@ -22,7 +22,7 @@ from leap.run import RunFolder
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = sorted(p for p in (ROOT / "configs").rglob("*.yaml"))
 EXPERIMENTS = [p for p in CONFIGS if p.parent.name in ("configs", "multi_cv", "atari")]
-LEARNERS = [p for p in CONFIGS if p.parent.name == "learner"]
+LEARNERS = [p for p in CONFIGS if p.parent.name in ("learner", "games")]
 QUICK = ["--train.meta-steps", "2", "--tracking", "none"]
 SMALL = ["quadratic.yaml", *QUICK]
 
@@ -60,6 +60,19 @@ def test_every_learner_trains_evaluates_and_reports(learner, tmp_path, capsys):
     if learner.stem in NEED_STAGES or learner.parent.parent.name == "multi_cv":
         base = ["multi_cv/embedded", *QUICK, "--tasks.names", "shapes", "digits", "textures", "--tasks.most", "100"]
         base += ["--tasks.most-test", "50", "--model.filters", "4", "--evaluate.epochs", "1"]
+    if learner.parent.name == "games":
+        base = [
+            "tiny-games",
+            *QUICK,
+            "--tasks.train",
+            "catch",
+            "seek",
+            "--tasks.test",
+            "mirror",
+            "--train.meta-batch",
+            "2",
+        ]
+        base += ["--tasks.environments", "2", "--tasks.evaluation-episodes", "2", "--evaluate.steps", "3"]
     assert leap("train", *base, learner, "--train.inner-steps", "3", "--out", out) == 0
     assert leap("evaluate", out, "--evaluate.repetitions", "1") == 0
     assert leap("report", out, "--out", tmp_path / "page.html") == 0
