@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("numpy", "scipy", "wandb", "safetensors", "learn2learn")
+PACKAGES = ("numpy", "scipy", "wandb", "safetensors", "gymnasium", "ale-py", "learn2learn")
 
 
 def provenance(device: str) -> dict[str, Any]:

@@ -174,8 +174,9 @@ def _read(name: str, source: Source, home: Path) -> ImageSet:
     if not place.is_dir():
         holds = ", or ".join(dict.fromkeys(form.words for form in source.forms))
         raise UsageError(
-            f"{name} is not on this machine: no folder {place}. Put {holds} there (from {source.home}), set "
-            f"LEAP_DATA or tasks.folder to the folder where {source.folder}/ lies, or leave {name} out of tasks.names"
+            f"{name} is not on this machine: no folder {place}. Run `leap fetch {source.folder}`, or put {holds} there "
+            f"(from {source.home}), set LEAP_DATA or tasks.folder to the folder where {source.folder}/ lies, or leave "
+            f"{name} out of tasks.names"
         )
     return image_forms.read(source.folder, place, source.forms)
 

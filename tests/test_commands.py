@@ -15,7 +15,7 @@ import yaml
 from offline_run import OfflineRun
 
 from leap.cli import compare, configuration, lifecycle, main
-from leap.cli.settings import NEED_STAGES, Settings
+from leap.cli.settings import GO_BACK, NEED_STAGES, Settings
 from leap.errors import UsageError
 from leap.run import RunFolder
 
@@ -290,11 +290,20 @@ def test_help_is_quick_and_light():
 
 
 def test_settings_survive_their_yaml(tmp_path):
+    refused = set()
     for config in EXPERIMENTS:
+        family = configuration.load(Settings, [config]).tasks.name
         for learner in LEARNERS:
+            stages = learner.stem in NEED_STAGES and family not in ("multi_cv", "custom")
+            if stages or (learner.stem in GO_BACK and family in ("atari", "tiny_games")):
+                with pytest.raises(UsageError, match=f"learner.name: {learner.stem}"):
+                    configuration.load(Settings, [config, learner])
+                refused.add(learner.stem)
+                continue
             settings = configuration.load(Settings, [config, learner])
             (tmp_path / "again.yaml").write_text(configuration.to_yaml(settings))
             assert configuration.load(Settings, [tmp_path / "again.yaml"]) == settings
+    assert refused == {*NEED_STAGES, *GO_BACK}
 
 
 def test_an_offline_run_holds_what_the_run_folder_does(tmp_path, monkeypatch):
