@@ -330,3 +330,19 @@ def test_gradients_of_the_families_agree_with_finite_differences():
             loss_and_gradient(tasks.loss, theta + e * direction, batch, "sequential")[0].item() for e in (-1e-6, 1e-6)
         )
         assert (high - low) / 2e-6 == pytest.approx(float(grad[0] @ direction), rel=2e-4)
+
+
+def test_joint_finetuning_draws_each_tasks_batch_at_that_tasks_own_head() -> None:
+    """Who acts with theta (games) must act with the head that learns."""
+    seen = []
+
+    class Acting(Waves):
+        def sample(self, theta, step):
+            seen.append(theta.clone())
+            return super().sample(theta, step)
+
+    tasks = Acting(tasks=3)
+    heads = torch.arange(6, dtype=torch.float64)  # two entries a task
+    walk(tasks, torch.cat([tasks.theta0, heads]), steps=1, optimizer=optim.sgd(0.0), folds={"it": learners.finetune()})
+    assert torch.equal(seen[-1][:, :4], tasks.theta0[:4].expand(3, -1))
+    assert seen[-1][:, 4:].tolist() == [[0, 1], [2, 3], [4, 5]]
