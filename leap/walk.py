@@ -39,6 +39,7 @@ class TaskBatch(Protocol):
     - `start(theta0 [T, n]) -> [T, n]`: what a task begins with where it has parameters of its own that no learner
       learns, such as a head drawn anew.
     - `validation_error(theta [T, n]) -> [T]`: what stopping early goes by (`leap.stopping`).
+    - `outcomes() -> dict[str, list]`: what evaluation keeps of a walk beside numbers, a list by task each (episodes).
     - `keep() -> dict[str, Tensor]` and `take_up(kept)`: for tasks that sample from a state of their own (environments,
       generators), what they need to go on from after the step drawn last, which drawn again must be the same. Tasks
       without them are taken to sample from (seed, step) alone. See `leap.resumption`.

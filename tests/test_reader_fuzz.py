@@ -130,7 +130,8 @@ def test_a_spoiled_file_gives_a_set_or_a_usage_error(originals, form, seed, insi
         try:
             content = (spoiled_inside if inside else lambda _, c, d: spoiled(c, d))(victim.name, content, dice)
         except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, NotImplementedError, ValueError):
-            content = spoiled(content, dice)  # spoiled so much already that it cannot be opened
+            # spoiled so much already that it cannot be opened (NotImplementedError: a compression that zipfile lacks)
+            content = spoiled(content, dice)
     victim.write_bytes(content)
     begin = time.monotonic()
     try:
