@@ -71,8 +71,8 @@ def atari_games(
             actions, no ale-py, or what `Games` refuses.
 
     Example:
-        >>> family = atari_games(["Pong", "qbert"], ["RoadRunner"], seed=0)  # doctest: +SKIP
-        >>> family.names, family.actions(2)  # doctest: +SKIP
+        >>> family = atari_games(["Pong", "qbert"], ["RoadRunner"], seed=0)
+        >>> family.names, family.actions(2)
         (('pong', 'qbert', 'road_runner'), 18)
     """
     given_train, given_test = ([named(game) for game in games or ()] for games in (train, test))
