@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 import leap
+from leap.cli.endings import TIME_UP, TimeUp, duration, interruptible
 from leap.errors import LeapError
 
 COMMANDS = {
@@ -19,6 +20,9 @@ COMMANDS = {
     "score": ("leap.cli.score", "how well features suit a task, from arrays of any framework"),
     "compare": ("leap.cli.compare", "train and evaluate several learners over several seeds"),
     "report": ("leap.cli.report", "put evaluated runs on one page"),
+    "toy": ("leap.cli.toy", "see pull-forward on loss surfaces over a plane"),
+    "export": ("leap.cli.export", "put a learned initialization into a folder to share"),
+    "dashboard": ("leap.cli.dashboard", "build a wandb workspace and report of a group of runs"),
     "fetch": ("leap.cli.fetch", "download a data set"),
     "bench": ("leap.cli.bench", "time the parts beside reference loops"),
 }
@@ -41,13 +45,16 @@ _CURES = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `leap COMMAND ...` and return the exit code.
 
-    0: done. 1: something failed on the way. 2: it was asked for in a way that cannot be done. 130: interrupted.
+    0: done. 1: something failed on the way. 2: it was asked for in a way that cannot be done. 75: `--max-time` is over.
+    130: interrupted.
     With `--debug` exceptions pass through, with their traceback.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     try:
-        code = _run([word for word in words if word != "--debug"])
+        words, allowed = _allowed([word for word in words if word != "--debug"])
+        with interruptible(allowed):
+            code = _run(words)
         if sys.stdout is not None:  # None where the caller closed it
             sys.stdout.flush()  # a reader that has left (`leap ... | head`) is noticed here, not at exit
         return code
@@ -58,6 +65,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             raise
         return _tell(error)
+
+
+def _allowed(words: list[str]) -> tuple[list[str], float | None]:
+    """The words without `--max-time`, and its seconds."""
+    for place, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name in ("--max-time", "--max_time"):
+            after = words[place + 1 :]
+            if not equals:
+                value, after = (after[0], after[1:]) if after else ("", [])
+            return [*words[:place], *after], duration(value)
+    return words, None
 
 
 def _run(words: list[str]) -> int:
@@ -98,6 +117,8 @@ def _help() -> str:
             "  -h, --help  show this help; leap COMMAND --help shows a command's",
             "  --version   show the version",
             "  --debug     show tracebacks",
+            "  --max-time T  end after this time (90s, 15m, 1h30m) as SIGTERM does: save what is under way, exit with",
+            f"              {TIME_UP}; the same command, or leap train --resume, goes on",
             "",
             "example:",
             "  leap train quickstart.yaml learner/leap.yaml --seed 1 --out runs/first",
@@ -108,11 +129,26 @@ def _help() -> str:
 def _tell(error: BaseException) -> int:
     """Print what went wrong; the exit code."""
     code, message = _explain(error)
-    print(f"leap: {message}", file=sys.stderr)
+    print(f"leap: {shown(message)}", file=sys.stderr)
     return code
 
 
+def shown(message: str) -> str:
+    r"""A message without what a terminal would obey: names in it come from files and words of anyone's.
+
+    Example:
+        >>> print(shown("no setting '\x1b[2J'"))
+        no setting '\x1b[2J'
+    """
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else letter.encode("unicode_escape").decode()
+        for letter in message
+    )
+
+
 def _explain(error: BaseException) -> tuple[int, str]:
+    if isinstance(error, TimeUp):
+        return TIME_UP, "the time allowed (--max-time) is over; repeat the command to go on"
     if isinstance(error, LeapError):
         return error.exit_code, str(error)
     if isinstance(error, KeyboardInterrupt):

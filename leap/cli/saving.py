@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 from collections.abc import Callable, Iterator
 
+from leap.cli.endings import Stopped, heeding
 from leap.cli.settings import Settings
 from leap.resumption import Keeper
 from leap.run import Checkpoint, RunFolder
 from leap.trainer import Trainer
-
-
-class Stopped(KeyboardInterrupt):
-    """SIGTERM, treated like Ctrl-C: save, then end."""
 
 
 def keep_walks(run: RunFolder, settings: Settings, trainer: Trainer, say: Callable[[str], None]) -> None:
@@ -29,6 +25,26 @@ def keep_walks(run: RunFolder, settings: Settings, trainer: Trainer, say: Callab
     trainer.keeper = Keeper(path, train.keep_every, about, say)
 
 
+@contextlib.contextmanager
+def kept_evaluation(run: RunFolder, settings: Settings, name: str | None) -> Iterator[Keeper | None]:
+    """Keep the evaluation of an initialization of this name, where walks are kept; a signal ends it at its next step.
+
+    None: the evaluation cannot be taken up by another process.
+    """
+    if settings.train.keep_every is None or name is None:
+        yield None
+        return
+    about = repr([getattr(settings, part) for part in ("tasks", "model", "learner", "inner")])
+    keeper = Keeper(run.kept_evaluation(name), settings.train.keep_every, about)
+
+    def told(ending: type[Stopped]) -> None:
+        if not keeper.ask(ending):
+            raise ending
+
+    with heeding(told):
+        yield keeper
+
+
 def snapshot(trainer: Trainer) -> Checkpoint:
     """The state on the CPU, where it can be had even after a GPU waits in vain for another process."""
     return Checkpoint(trainer.step, {name: tensor.cpu() for name, tensor in trainer.state().items()})
@@ -40,6 +56,7 @@ def saving(run: RunFolder, trainer: Trainer) -> Iterator[Callable[[bool], None]]
     kept = snapshot(trainer)
     saved = kept.step
     leaving = False
+    missed: type[Stopped] | None = None
 
     def completed(save: bool) -> None:
         nonlocal kept, saved
@@ -50,21 +67,20 @@ def saving(run: RunFolder, trainer: Trainer) -> Iterator[Callable[[bool], None]]
             if trainer.keeper is not None:  # not before the meta-step is saved
                 trainer.keeper.forget()
 
-    def stop(number: int, frame: object) -> None:
-        if leaving:  # torchrun sends it while an error, another process's end, is already being dealt with
+    def told(ending: type[Stopped]) -> None:
+        nonlocal missed
+        if leaving:  # torchrun sends SIGTERM while an error, another process's end, is already being dealt with
+            missed = ending
             return
-        if trainer.keeper is None or not trainer.keeper.ask(Stopped):
-            raise Stopped
+        if trainer.keeper is None or not trainer.keeper.ask(ending):
+            raise ending
 
-    try:
-        previous = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not in the main thread: whoever owns that decides about signals
-        previous = None
-    try:
-        yield completed
-    finally:
-        leaving = True
-        if kept.step > saved:
-            run.save(kept)
-        if previous is not None:
-            signal.signal(signal.SIGTERM, previous)
+    with heeding(told):
+        try:
+            yield completed
+        finally:
+            leaving = True
+            if kept.step > saved:
+                run.save(kept)
+    if missed is not None:  # told while the last state was saved, of a run that was at its end
+        raise missed
