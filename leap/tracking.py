@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -89,7 +89,7 @@ def open_tracker(
         group: What the runs of one comparison share.
         tags: Learner and seed, say.
         job_type: `train` or `evaluate`.
-        config: The resolved configuration.
+        config: The resolved configuration. Beside it wandb gets `configuration`, see `configuration_of`.
         resume_rows: For a continued run, the rows of metrics.jsonl up to its checkpoint. An offline run cannot be
             continued by wandb, so a new part with the same id holds them again and the older part can be left behind.
         say: Takes the few lines meant for the person; the default writes to stderr.
@@ -102,7 +102,8 @@ def open_tracker(
     if mode == "disabled":
         return NoTracker()
     named: dict[str, Any] = {"project": project, "entity": entity, "name": run_name, "id": run_id, "job_type": job_type}
-    named |= {"group": group and group[:128], "tags": [tag[:64] for tag in tags], "config": dict(config)}
+    named |= {"group": group and group[:128], "tags": [tag[:64] for tag in tags]}
+    named |= {"config": {**config, "configuration": configuration_of(run_name.removesuffix(f"-{job_type}"), config)}}
     named |= {"dir": str(Path(run_folder).resolve()), "resume": None if resume_rows is None else "allow"}
     try:
         run = _start(mode, named, say)
@@ -115,6 +116,21 @@ def open_tracker(
     return tracker
 
 
+def configuration_of(run: str, config: Mapping[str, Any]) -> str:
+    """What the seeds of one configuration have in common: a comparison's run without its seed, else the learner.
+
+    Example:
+        >>> configuration_of("leap-train=3-seed0", {"seed": 0, "learner": {"name": "leap"}})
+        'leap-train=3'
+        >>> configuration_of("first", {"seed": 0, "learner": {"name": "leap"}})
+        'leap'
+    """
+    end = f"-seed{config.get('seed')}"
+    learner = config.get("learner")
+    name = learner.get("name") if isinstance(learner, Mapping) else learner
+    return run.removesuffix(end) if run.endswith(end) else str(name or run)
+
+
 class WandbTracker:
     """Hands everything to a wandb run until that fails."""
 
@@ -122,7 +138,8 @@ class WandbTracker:
         self._run: Any = run
         self._say = say
         self._step = 0
-        self._attempt("define_metric", self._axes)
+        self._prefixes: set[str] = set()
+        self._attempt("define_metric", lambda: self._axes(("train", "meta", "time")))
 
     def log(self, metrics: Mapping[str, Any], step: int) -> None:
         """Log the scalars of a meta-step; a step that the server of a continued run already has is left out."""
@@ -130,6 +147,7 @@ class WandbTracker:
         self._step = max(self._step, step)
 
         def send() -> None:
+            self._axes(key.partition("/")[0] for key in scalars if "/" in key)
             if step >= self._run.step:
                 self._run.log(scalars, step=step)
 
@@ -140,7 +158,7 @@ class WandbTracker:
         self._attempt("log", lambda: self._log_curves(name, evaluation))
 
     def measures(self, prefix: str, document: Mapping[str, Any], pictures: Sequence[Path]) -> None:
-        """Log a table a matrix and the pictures; walks, numbers a task and relations go into the summary as means."""
+        """Log tables and pictures; walks, numbers a task and relations go into the summary as means."""
         self._attempt("log", lambda: self._log_measures(prefix, document, [Path(path) for path in pictures]))
 
     def artifact(self, path: Path, name: str, kind: str = "initialization") -> None:
@@ -164,11 +182,17 @@ class WandbTracker:
                 f"wandb failed in {what} ({_cause(error)}); the run goes on, recorded in its own files alone."
                 + (f" What wandb has so far can be sent with: wandb sync {kept}" if kept else "")
             )
+            if isinstance(error, ConnectionError) or type(error).__name__ == "MailboxClosedError":
+                _let_go()
 
-    def _axes(self) -> None:
-        self._run.define_metric("step", hidden=True)
-        for prefix in ("train", "meta", "time"):
-            self._run.define_metric(f"{prefix}/*", step_metric="step")
+    def _axes(self, prefixes: Iterable[str]) -> None:
+        """Have the keys that begin so drawn over the meta-step; a family may log under names of its own."""
+        if not self._prefixes:
+            self._run.define_metric("step", hidden=True)
+        for prefix in dict.fromkeys(prefixes):
+            if prefix not in self._prefixes:
+                self._run.define_metric(f"{prefix}/*", step_metric="step")
+                self._prefixes.add(prefix)
 
     def _log_artifact(self, path: Path, name: str, kind: str) -> None:
         import wandb
@@ -182,6 +206,7 @@ class WandbTracker:
         import wandb
 
         from leap.report.evaluation import BASELINE, COLUMNS, curve_rows, parse_evaluation
+        from leap.tracked_returns import log_returns, pretraining_row, thinned
 
         held = parse_evaluation(dict(evaluation))
         shown = {"learned": held.learner} | ({BASELINE: BASELINE} if BASELINE in held.values else {})
@@ -189,14 +214,16 @@ class WandbTracker:
         self._run.define_metric(f"{name}/*", step_metric=f"{name}/inner_step")
         keys = ("train_error", "train_loss") if held.has_error else ("train_loss",)
         means = {(label, key): held.values[own][key].mean(axis=(0, 1)) for label, own in shown.items() for key in keys}
-        count = len(next(iter(means.values())))
-        for inner in range(count):
-            row = {f"{name}/{label}/{key}": float(mean[inner]) for (label, key), mean in means.items()}
-            self._run.log(row | {f"{name}/inner_step": inner + 1}, step=self._step + inner + 1)
-        self._step += count
-        charts = {
+        steps = list(range(1, 1 + len(next(iter(means.values())))))
+        if held.has_returns:  # walks of so many steps that a row each would be millions
+            steps = thinned(next(iter(means.values())))[0].tolist()
+            means = {place: thinned(mean)[1] for place, mean in means.items()}
+        for at, inner in enumerate(steps):
+            row = {f"{name}/{label}/{key}": float(mean[at]) for (label, key), mean in means.items()}
+            self._log_next(row | {f"{name}/inner_step": inner})
+        charts: dict[str, Any] = {
             f"{name}/{key}_curves": wandb.plot.line_series(
-                list(range(1, count + 1)),
+                steps,
                 [means[label, key].tolist() for label in shown],
                 list(shown),
                 key,
@@ -204,29 +231,35 @@ class WandbTracker:
             )
             for key in keys
         }
-        table = wandb.Table(columns=list(COLUMNS), data=curve_rows(held))
+        if not held.has_returns:
+            charts[f"{name}/tasks"] = wandb.Table(columns=list(COLUMNS), data=curve_rows(held))
         with _staging(self._run):
-            self._run.log({**charts, f"{name}/tasks": table}, step=self._step)
+            self._run.log(charts, step=self._step)
+            if held.has_returns:
+                log_returns(self._run, self._log_next, name, held, shown)
         for label, own in shown.items():
             for key, values in held.values[own].items():
                 if key not in keys:
                     self._run.summary[f"{name}/{label}/{key}"] = float(values.mean())
+        if held.pretraining_tasks is not None:
+            self._log_next(pretraining_row(held, name, shown))
+
+    def _log_next(self, row: Mapping[str, Any]) -> None:
+        self._step += 1
+        self._run.log(dict(row), step=self._step)
 
     def _log_measures(self, prefix: str, document: Mapping[str, Any], pictures: Sequence[Path]) -> None:
         import wandb
 
         from leap.report.measures import parse_measures
-        from leap.report.tables import measure_means, prediction_rows, selection_rows
+        from leap.report.tables import measure_means
+        from leap.tracked_measures import tables
 
         held = parse_measures(dict(document))
-        logged: dict[str, Any] = {}
-        for name, matrix in held.matrices.items():
-            rows = [[None if value != value else float(value) for value in row] for row in matrix.mean]
-            data = [[task, *row] for task, row in zip(held.tasks, rows, strict=True)]
-            logged[f"{prefix}/matrix/{name}"] = wandb.Table(columns=["target", *held.tasks], data=data)
-        for name, (head, *found) in (("selection", selection_rows(held)), ("predictions", prediction_rows(held))):
-            if found:
-                logged[f"{prefix}/{name}"] = wandb.Table(columns=list(head), data=[list(row) for row in found])
+        logged: dict[str, Any] = {
+            f"{prefix}/{name}": wandb.Table(columns=list(head), data=[list(row) for row in rows])
+            for name, (head, *rows) in tables(held).items()
+        }
         for path in pictures:
             if path.suffix == ".png":
                 logged[f"{prefix}/pictures/{path.stem}"] = wandb.Image(str(path))
@@ -265,6 +298,14 @@ def _start(mode: str, named: Mapping[str, Any], say: Callable[[str], None]) -> A
     run = wandb.init(mode="offline", reinit="create_new", settings=quiet, **named)
     say(f"wandb: offline{why}. To send this run to an account later: wandb login; wandb sync {_folder(run)}")
     return run
+
+
+def _let_go() -> None:
+    """Forget wandb's own process, which has died: the next run gets another, and nothing is said of it at exit."""
+    import wandb
+
+    with suppress(Exception):
+        wandb.teardown()
 
 
 @contextmanager

@@ -58,9 +58,9 @@ class OfflineRun:
             time.sleep(0.05)
         return run
 
-    def __init__(self, run_folder: Path) -> None:
+    def __init__(self, run_folder: Path, file: Path | None = None) -> None:
         files = sorted(run_folder.glob("wandb/offline-run-*/run-*.wandb"), key=lambda path: path.stat().st_mtime_ns)
-        self.path = files[-1]
+        self.path = file or files[-1]
         self.run: Any = None
         self.exit_code: int | None = None
         self.config: dict[str, Any] = {}

@@ -20,6 +20,7 @@ from measure_documents import document
 from offline_run import OfflineRun
 from PIL import Image
 from report_runs import TASKS, write_run
+from wandb_server import failing_server
 
 from leap.errors import UsageError
 from leap.tracking import NoTracker, Tracker, WandbTracker, open_tracker
@@ -61,7 +62,7 @@ def test_an_offline_run_holds_what_was_logged(tmp_path: Path) -> None:
 
     assert (run.run.run_id, run.run.run_group, run.run.display_name) == ("id0", "first try", "leap-seed0")
     assert (list(run.run.tags), run.run.job_type, run.exit_code) == (["leap", "seed 0"], "evaluate", 0)
-    assert run.config["learner"] == {"name": "leap"}
+    assert run.config["learner"] == {"name": "leap"} and run.config["configuration"] == "leap"
     assert [(row["step"], row["train/loss"]) for row in run.rows[:2]] == [(1, 2.5), (2, 1.5)]
     assert {run.axes[key] for key in ("train/*", "meta/*", "time/*")} == {"step"}
     assert run.axes["evaluation/*"] == "evaluation/inner_step"
@@ -121,9 +122,11 @@ def _all_measures_are_explained(keys: set[str]) -> None:
     made_up = {"score", "fisher.tree"}
     for key in keys:
         kind, *rest = key.split("/")[1:]
-        count = {"relation": 3, "selection": 0, "predictions": 0}.get(kind, 1)
+        count = {"relation": 3, "selection": 0, "predictions": 0, "pairs": 0}.get(kind, 1)
         names = rest[: min(count, 2)]
-        pattern = {"relation": ["X", "Y", rest[-1]], "selection": [], "predictions": []}.get(kind, ["NAME"])
+        pattern = {"relation": ["X", "Y", rest[-1]], "selection": [], "predictions": [], "pairs": []}.get(
+            kind, ["NAME"]
+        )
         assert "/".join(["measures", kind, *pattern]) in explained, key
         assert set(names) <= explained | made_up, key
 
@@ -162,6 +165,103 @@ def test_without_a_key_a_run_goes_offline_unasked_and_keeps_its_rows_when_killed
     assert len(ended.stderr.splitlines()) == 1 and "wandb sync" in ended.stderr
     rows = OfflineRun(tmp_path).rows
     assert [row["step"] for row in rows[:19]] == list(range(1, 20))  # the last waits for one more
+
+
+LOGGING = """
+import os, resource, signal, sys, time
+from pathlib import Path
+from leap import tracking
+folder, harm = Path(sys.argv[1]), sys.argv[2]
+tracking.START_TIMEOUT, tracking.FINISH_TIMEOUT = float(sys.argv[3]), 2.0
+
+def children():
+    found = []
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            parent = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[1]
+        except OSError:  # it has just ended
+            continue
+        found += [int(name)] if int(parent) == os.getpid() else []
+    return found
+
+tracker = tracking.open_tracker(run_folder=folder, run_name="n", run_id="hurt", config={})
+for step in range(1, 41):
+    tracker.log({f"train/value{number}": 1 / step for number in range(40)}, step)
+    if step == 20 and harm != "nothing":
+        time.sleep(2.5)  # what was logged lies in the file
+        size = sum(path.stat().st_size for path in folder.glob("wandb/*-run-*/run-hurt.wandb"))
+        for process in children():
+            if harm == "full":
+                resource.prlimit(process, resource.RLIMIT_FSIZE, (size, size))
+            else:
+                os.kill(process, signal.SIGKILL)
+    time.sleep(0.02)
+tracker.close()
+print("trained to the end", flush=True)
+"""
+
+
+def logging_with(
+    folder: Path, harm: str, start_timeout: float = 20.0, **environment: str
+) -> tuple[list[str], list[int]]:
+    """What a process says whose wandb is harmed while it logs 40 rows, and the steps that can be synced later."""
+    own = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}  # else it shares our process
+    ended = subprocess.run(
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-W",
+            "ignore::ResourceWarning",
+            "-c",
+            LOGGING,
+            str(folder),
+            harm,
+            str(start_timeout),
+        ],
+        env={**own, "PYTHONPATH": str(ROOT), **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (ended.returncode, ended.stdout) == (0, "trained to the end\n"), ended.stderr
+    (file,) = folder.glob("wandb/*run-*/run-hurt.wandb")
+    run = OfflineRun(folder, file)
+    assert f"wandb sync {file.parent}" in ended.stderr, ended.stderr
+    return ended.stderr.splitlines(), [row["step"] for row in run.rows]
+
+
+KEY = "0123456789" * 4
+
+
+def test_without_a_network_a_run_with_a_key_goes_offline_and_keeps_its_rows(tmp_path: Path) -> None:
+    said, steps = logging_with(tmp_path, "nothing", 1.0, WANDB_API_KEY=KEY, WANDB_BASE_URL="http://127.0.0.1:9")
+    assert len(said) == 1 and said[0].startswith("wandb: offline (") and "127.0.0.1:9" in said[0]
+    assert steps == list(range(1, 41))
+
+
+def test_a_server_that_fails_in_the_middle_costs_no_row(tmp_path: Path) -> None:
+    with failing_server() as (address, failed):
+        said, steps = logging_with(tmp_path, "nothing", WANDB_API_KEY=KEY, WANDB_BASE_URL=address)
+    assert any("file_stream" in path for path in failed)
+    assert said[0] == f"wandb: {address}/me/leap/runs/hurt"
+    assert said[1].startswith("wandb failed in finish (TimeoutError")
+    assert steps == list(range(1, 41))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the files of another process")
+def test_a_full_disk_stops_no_run_and_what_was_written_can_be_read(tmp_path: Path) -> None:
+    said, steps = logging_with(tmp_path, "full")
+    assert "wandb: offline (no key was found)" in said[0]
+    assert 19 <= len(steps) < 40 and steps == list(range(1, len(steps) + 1))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds wandb's process in /proc")
+def test_a_wandb_process_that_dies_stops_no_run(tmp_path: Path) -> None:
+    said, steps = logging_with(tmp_path, "killed")
+    assert len(said) == 2 and said[1].startswith("wandb failed in log ("), said
+    assert 19 <= len(steps) < 40 and steps == list(range(1, len(steps) + 1))
 
 
 def test_a_resumed_run_has_its_id_and_all_its_rows_in_a_new_part(tmp_path: Path) -> None:
