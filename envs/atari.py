@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from envs.film import Screen
 from envs.vector import (
     EnvironmentProblem,
     Order,
@@ -31,6 +32,7 @@ from envs.vector import (
 __all__ = ["GAMES", "Preprocessing", "atari", "known_games", "minimal_actions", "snake_case"]
 
 FULL_ACTIONS = 18
+FRAMES_A_SECOND = 60
 
 _NAMES = """
 adventure air_raid alien amidar assault asterix asteroids atlantis bank_heist battle_zone beam_rider berzerk bowling
@@ -148,7 +150,7 @@ def minimal_actions(game: str) -> int:
 
     The first call for a game reads its ROM, in about 0.16 s; later ones remember.
     """
-    return _minimal_actions(snake_case(game))
+    return _cartridge(snake_case(game)).actions
 
 
 def known_games() -> tuple[str, ...]:
@@ -175,7 +177,7 @@ class _Atari:
 
     def __init__(self, name: str, count: int, preprocessing: Preprocessing, threads: int) -> None:
         self.name, self.count, self.shape = name, count, preprocessing.shape
-        self.actions = FULL_ACTIONS if preprocessing.full_actions else _minimal_actions(name)
+        self.actions = FULL_ACTIONS if preprocessing.full_actions else _cartridge(name).actions
         self._preprocessing = preprocessing
         self._threads = threads
         self._ale: Any = None
@@ -222,6 +224,13 @@ class _Atari:
             episodes,
         )
 
+    def screen(self) -> Screen:
+        """The same game in the size and colours of the console, without a stack: what `envs.film` shows."""
+        height, width = _cartridge(self.name).screen
+        shown = replace(self._preprocessing, height=height, width=width, grayscale=False, stack=1)
+        rate = FRAMES_A_SECOND / shown.frame_skip
+        return Screen(_Atari(self.name, self.count, shown, self._threads), rate)
+
     def close(self) -> None:
         """End the threads and free the emulators."""
         self._finish()
@@ -263,8 +272,15 @@ class _Atari:
         return np.ascontiguousarray(obs.transpose(0, 1, 4, 2, 3)).reshape(self.count, *self.shape)
 
 
+class _Cartridge(NamedTuple):
+    """What a ROM tells before it is played."""
+
+    actions: int  # minimal ones
+    screen: tuple[int, int]  # height and width: 210 x 160 in most games, 250 x 160 in some
+
+
 @cache
-def _minimal_actions(name: str) -> int:
+def _cartridge(name: str) -> _Cartridge:
     ale_py = _ale_py()
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # it greets on the standard error otherwise
     emulator = ale_py.ALEInterface()
@@ -272,7 +288,7 @@ def _minimal_actions(name: str) -> int:
         emulator.loadROM(ale_py.roms.get_rom_path(name))
     except (OSError, RuntimeError) as problem:
         raise EnvironmentProblem(f"the ROM of {name} cannot be read: {problem}; install ale-py again") from problem
-    return len(emulator.getMinimalActionSet())
+    return _Cartridge(len(emulator.getMinimalActionSet()), emulator.getScreenDims())
 
 
 def _ale_py() -> Any:

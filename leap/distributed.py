@@ -192,8 +192,13 @@ def threads() -> int | None:
     """
     if _local().world == 1 or os.environ.get("OMP_NUM_THREADS", "1") != "1":
         return None
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // _local().world)
+    return cores()
+
+
+def cores() -> int:
+    """This process's share of the cores that it and those beside it may use; at least 1."""
+    held = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, held // _local().world)
 
 
 def gpu(count: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,10 +11,14 @@ from torch import Tensor
 from leap.batching import Execution, losses_at
 from leap.errors import UsageError
 from leap.metrics.path import path_energy, path_length
+from leap.nested import digest
 from leap.pieces import Inner, length, stopping, take_turn
 from leap.randomness import derive
 from leap.trainer import Family
 from leap.walk import Fold, Walk, walk
+
+if TYPE_CHECKING:
+    from leap.resumption import Keeper
 
 
 def area_under_curve(curve: Tensor) -> Tensor:
@@ -34,6 +38,14 @@ def area_under_curve(curve: Tensor) -> Tensor:
     return torch.trapezoid(curve, dim=-1) / (curve.shape[-1] - 1)
 
 
+Finished = Callable[[int, Sequence[int], Tensor], None]
+"""Is told of the end of a walk: the evaluation seed, the ids of the tasks that walked together, theta^K [T, n]."""
+
+
+def unwatched(repetition: int, ids: Sequence[int], theta: Tensor) -> None:
+    """A walk's end that nobody waits for."""
+
+
 def evaluate(
     family: Family,
     meta: Tensor,
@@ -50,6 +62,8 @@ def evaluate(
     validate_every: int | None = None,
     patience: int = 10,
     progress: Callable[[], None] = lambda: None,
+    finished: Finished = unwatched,
+    keep: Keeper | None = None,
 ) -> dict[str, Any]:
     """Walk every task of a split from an initialization, once an evaluation seed, and score the end.
 
@@ -71,6 +85,10 @@ def evaluate(
         validate_every: Steps between evaluations of the validation error by which a walk may stop early; None: never.
         patience: Evaluations in a row without a better error that end a walk.
         progress: Called after every repetition.
+        finished: Called at the end of every walk, whose parameters are kept nowhere. Of a learner that takes turns
+            they are the vector [1, p] of this turn.
+        keep: Keeps what is finished and the walk under way, so that another process goes on from there; it is not told
+            of walks that were `finished` before. Not for learners that take turns, and for `batched` and `sequential`.
 
     Returns:
         Lists by evaluation seed and task: `test_error`, `test_loss`, `train_error_auc` (or `train_loss_auc`),
@@ -88,23 +106,42 @@ def evaluate(
     start = _Start(
         meta, learner, inner, {"path_length": path_length(), "path_energy": path_energy(), **(measures or {})}
     )
-    rows: list[Mapping[str, Tensor]] = []
-    told: list[dict[str, list[Any]]] = []
-    for repetition in evaluation_seeds:
-        seeds = [derive(seed, "evaluate", which, repetition, task) for task in ids]
-        parts, outcomes = [], dict[str, list[Any]]()
-        for group in groups:
-            k = lengths[group[0]]
-            tasks = family.batch([ids[place] for place in group], [seeds[place] for place in group])
-            walked, scored = start.walk(tasks, family, k, seeds[group[0]], execution, validate_every, patience)
-            found = {name: walked.results[name] for name in start.measures}
-            found |= _curves(walked, k, max(lengths), validate_every)
-            parts.append(found | _score(scored, walked, k))
-            for name, values in _outcomes(scored).items():
-                outcomes.setdefault(name, []).extend(values)
-        rows.append({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
-        told.append(outcomes)
-        progress()
+    turns = [(repetition, group) for repetition in evaluation_seeds for group in groups]
+    purpose = f"evaluation of {which} {lengths}, {turns}, {validate_every}, {patience}, {execution}, seed {seed}"
+    done = _begun(keep, purpose, meta)
+    for repetition, group in turns[len(done) :]:
+        k, own = lengths[group[0]], [ids[place] for place in group]
+        seeds = [derive(seed, "evaluate", which, repetition, task) for task in own]
+        walked, scored = start.walk(
+            family.batch(own, seeds), family, k, seeds[0], execution, validate_every, patience, keep
+        )
+        found = {name: walked.results[name] for name in start.measures}
+        found |= _curves(walked, k, max(lengths), validate_every) | _score(scored, walked, k)
+        finished(repetition, own, walked.theta)
+        done.append((found, _outcomes(scored)))
+        if keep is not None:
+            keep.finished(done)
+        if group is groups[-1]:
+            progress()
+    return _gathered(done, len(groups))
+
+
+Turn = tuple[dict[str, Tensor], dict[str, list[Any]]]
+"""What is measured of tasks that walk together, [T] or [T, K], and what they tell, a list by task each."""
+
+
+def _begun(keep: Keeper | None, purpose: str, meta: Tensor) -> list[Turn]:
+    """The turns that an earlier process finished."""
+    if keep is None or not keep.open(f"{purpose}, from {digest(meta)}", meta.device):
+        return []
+    return list(keep.part or [])
+
+
+def _gathered(done: Sequence[Turn], groups: int) -> dict[str, Any]:
+    """By name, lists by evaluation seed and task; every evaluation seed has so many turns in a row."""
+    rounds = [done[at : at + groups] for at in range(0, len(done), groups)]
+    rows = [{name: torch.cat([found[name] for found, _ in turns]) for name in turns[0][0]} for turns in rounds]
+    told = [{name: [one for _, own in turns for one in own[name]] for name in turns[0][1]} for turns in rounds]
     measured = {name: _listed(torch.stack([row[name] for row in rows])) for name in rows[0]}
     return measured | {name: [row[name] for row in told] for name in told[0]}
 
@@ -118,11 +155,21 @@ class _Start(NamedTuple):
     measures: Mapping[str, Fold]
 
     def walk(
-        self, tasks: Any, family: Family, k: int, seed: int, execution: Execution, every: int | None, patience: int
+        self,
+        tasks: Any,
+        family: Family,
+        k: int,
+        seed: int,
+        execution: Execution,
+        every: int | None,
+        patience: int,
+        keep: Keeper | None,
     ) -> tuple[Walk, Any]:
         """The walk of tasks that walk together, and the tasks that its theta is scored on."""
         learner, folds = self.learner, dict(self.measures)
         if learner and learner.visits:
+            if keep is not None:
+                raise UsageError("turns of hat and progressive are not kept in the middle; leave out train.keep_every")
             return take_turn(
                 learner.visits, tasks, self.meta, steps=k, inner=self.inner, seed=seed, new=True, walk=walk,
                 execution=execution, folds=folds, every=every, patience=patience,
@@ -134,7 +181,7 @@ class _Start(NamedTuple):
             )
         meta = self.meta if own else self.meta[: family.layout.n]
         walked = walk(
-            tasks, meta, steps=k, optimizer=self.inner(k), folds=folds, execution=execution,
+            tasks, meta, steps=k, optimizer=self.inner(k), folds=folds, execution=execution, keep=keep,
             **stopping(tasks, every, patience),
         )  # fmt: skip
         return walked, tasks

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from leap.batching import Execution, evaluate, losses_at, tasks_from
+from leap.batching import Execution, evaluate, tasks_from
 from leap.course import Course, check_arguments, course
 from leap.errors import UsageError
 from leap.layout import Layout
@@ -164,9 +164,18 @@ class _End:
         self.asked = False
 
     @cached_property
-    def loss(self) -> Tensor:
+    def _beyond(self) -> tuple[Tensor, dict[str, Tensor]]:
         batch = self._batches.sample(self._batches.steps, self._t)
-        return losses_at(self._loss, self._point.detach(), batch, "sequential")
+        with torch.no_grad():
+            return evaluate(self._loss, self._point.detach(), batch, "sequential")
+
+    @property
+    def loss(self) -> Tensor:
+        return self._beyond[0]
+
+    @property
+    def aux(self) -> Mapping[str, Tensor]:
+        return self._beyond[1]
 
     @cached_property
     def _query(self) -> Tensor:
@@ -205,7 +214,7 @@ def _walk_one(algorithm: _Algorithm, batches: _Batches, t: int, folds: Mapping[s
     for i in range(algorithm.plan.steps):
         moved = _adapt(learner, task, batches.sample(i, t))
         theta_next = learner().detach()[None]
-        step = Step(theta[:, :m], moved.loss, moved.grad[:, :m], theta_next[:, :m])
+        step = Step(theta[:, :m], moved.loss, moved.grad[:, :m], theta_next[:, :m], moved.aux)
         with torch.no_grad():
             states = {name: fold.step(states[name], step) for name, fold in folds.items()}
         theta = theta_next

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeGuard
 
@@ -93,6 +94,16 @@ class _Writing:
             self._seen[id(tensor)] = tensor, name
             self._tensors[name] = tensor.detach().to("cpu", copy=True).contiguous()
         return self._seen[id(tensor)][1]
+
+
+def digest(tensor: Tensor) -> str:
+    """SHA-256 of a tensor's numbers, bit for bit.
+
+    Example:
+        >>> digest(torch.zeros(2)) == digest(torch.zeros(2)), digest(torch.zeros(2)) == digest(-torch.zeros(2))
+        (True, False)
+    """
+    return hashlib.sha256(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
 
 
 def placed(tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:

@@ -199,12 +199,19 @@ def rmsprop(
     def update(state: State, grad: Tensor, theta: Tensor, step: int) -> tuple[Tensor, State]:
         if weight_decay:
             grad = grad + weight_decay * theta
-        second = alpha * state[0] + (1 - alpha) * grad * grad
+        second = torch.addcmul(alpha * state[0], grad, grad, value=1 - alpha)
+        rate = lr * schedule(step)
+        if not torch.is_grad_enabled() and not momentum:
+            # The same with fewer vectors in between, whose memory costs as much as all the arithmetic.
+            root = second.sqrt().add_(eps) if style == "torch" else (second + eps).sqrt_()
+            if schedule is constant:
+                return torch.addcdiv(theta, grad, root, value=-rate), (second,)
+            return theta - (grad / root).mul_(rate), (second,)
         direction = grad / (_sqrt(second) + eps if style == "torch" else (second + eps).sqrt())
         if not momentum:
-            return theta - lr * schedule(step) * direction, (second,)
+            return theta - rate * direction, (second,)
         velocity = momentum * state[1] + direction
-        return theta - lr * schedule(step) * velocity, (second, velocity)
+        return theta - rate * velocity, (second, velocity)
 
     return Optimizer(init, update)
 

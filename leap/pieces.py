@@ -13,6 +13,7 @@ from leap.errors import UsageError
 from leap.layout import Layout
 from leap.metrics.path import path_length
 from leap.optim import Optimizer
+from leap.records import figures_of, lasting
 from leap.stopping import early
 from leap.tally import Tally, finite_walks
 from leap.walk import Fold, TaskBatch, Walk
@@ -31,6 +32,7 @@ class Piece(NamedTuple):
 
     ids: tuple[int, ...]
     walk: Walk
+    figures: Mapping[str, Tensor]  # what the tasks tell of their walk, [T] by name
 
 
 @dataclass
@@ -51,14 +53,14 @@ class Share:
 
     def add(self, piece: Piece) -> None:
         """Take in a piece."""
-        self.tally.add(piece.walk)
+        self.tally.add(piece.walk, piece.figures)
         self.done += 1
         self.pieces.append(piece)
 
     def settled(self, family: Family) -> dict[str, Any]:
         """All that a meta-step needs to know of its pieces once they are finished; the pieces are let go."""
         self.bad, self.pieces = self.first_bad(family), []
-        return {"done": self.done, "bad": self.bad, "grad": self.tally.grad, "sums": self.tally.sums}
+        return {"done": self.done, "bad": self.bad, "grad": self.tally.grad, "sums": lasting(self.tally.sums)}
 
     def first_bad(self, family: Family) -> str | None:
         """The first task that was lost to NaN or infinity, and what it met; None where all are good."""
@@ -199,7 +201,7 @@ def _together(
     if plan.meta_patience is not None:
         judge = learner.view(tasks, steps, len(ids))[0] if learner.view else tasks
         results["validation_error"] = judge.validation_error(walked.theta)  # type: ignore[attr-defined]
-    return Piece(tuple(ids), walked._replace(results=results))
+    return Piece(tuple(ids), walked._replace(results=results), figures_of(tasks))
 
 
 def whole(grad: Tensor, layout: Layout, width: int) -> Tensor:
@@ -220,7 +222,7 @@ def _visits(
     family: Family, visits: Visits, inner: Inner, plan: Plan, meta: Tensor, ids: Sequence[int], seeds: Sequence[int]
 ) -> Piece:
     """Turns of all tasks, one after another, as the walk of one row that they are together."""
-    at, walks, judged = meta.clone(), [], []
+    at, walks, told, judged = meta.clone(), [], [], []
     for task, seed in zip(ids, seeds, strict=True):
         tasks, steps = family.batch([task], [seed]), length(family, task, plan.inner_steps, plan.epochs)
         walked, own = take_turn(
@@ -229,6 +231,7 @@ def _visits(
         )  # fmt: skip
         at = visits.close(at, tasks, walked.theta[0])
         walks.append(walked)
+        told.append(figures_of(own))
         if plan.meta_patience is not None:
             judged.append(own.validation_error(walked.theta))  # type: ignore[attr-defined]
     results = {"learner": (meta - at)[None], "path_length": sum(w.results["path_length"] for w in walks)}
@@ -236,7 +239,8 @@ def _visits(
         results["validation_error"] = torch.cat(judged).mean(dim=0, keepdim=True)
     aux = {name: torch.cat([w.aux[name] for w in walks], dim=1) for name in walks[0].aux}
     losses = torch.cat([w.losses for w in walks], dim=1)
-    return Piece(tuple(ids), Walk(at[None], losses, results, aux))  # type: ignore[arg-type]
+    figures = {name: torch.cat([own[name] for own in told]) for name in told[0]}
+    return Piece(tuple(ids), Walk(at[None], losses, results, aux), figures)  # type: ignore[arg-type]
 
 
 def take_turn(

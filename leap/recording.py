@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from leap import adjoint
-from leap.batching import loss_and_gradient
+from leap.batching import loss_and_gradient, map_batch
 from leap.optim import State
 from leap.rehearsal import Lifted, NotRecordable, Rehearsal, filled, leaves, on_meta, outline, rehearse
 from leap.walk import Fold, Step
@@ -82,8 +82,8 @@ class Recording:
 
     def _step(self) -> Step:
         """The step that was taken last; overwritten by the next one."""
-        loss, _, grad = self._found
-        return Step(self._before[:, : self._m], loss, grad[:, : self._m], self.theta[:, : self._m])
+        loss, aux, grad = self._found
+        return Step(self._before[:, : self._m], loss, grad[:, : self._m], self.theta[:, : self._m], aux)
 
     def _gradient_and_update(self, slots: Tensor) -> None:
         self._before.copy_(self.theta)
@@ -133,7 +133,7 @@ class _FoldSteps:
             self._settle()
         if self._part is None or self._rehearsal is None or i < self._rehearsal.first:
             # a state may keep the step's tensors, and the next step overwrites the static ones
-            self._state = self._fold.step(self._state, Step(*(part.clone() for part in self._step)))
+            self._state = self._fold.step(self._state, map_batch(torch.clone, self._step))
             return
         self._part.replay(i)
 

@@ -15,28 +15,32 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, MutableSequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 import torch
 from torch import Tensor
 
+from leap.curves import Curves
 from leap.errors import RunError, UsageError
 from leap.nested import Kinds, NotKept, kinds, placed, read, written
 from leap.run import pack, unpack, write_atomic
-from leap.walk import Steps, curves
+from leap.walk import Steps
 
 if TYPE_CHECKING:
     from leap.adjoint import Record
     from leap.walk import Stepper
 
 DOCUMENT = "document"  # the tensor that is JSON: among the tensors, so that their digest covers it
-UNREADABLE = (RunError, KeyError, TypeError, ValueError, AttributeError)
+UNREADABLE = (RunError, KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, RecursionError)
 
 
 class Kept(Protocol):
-    """What remembers something from step to step: tasks with a state of their own, a rule of stopping."""
+    """What remembers something from step to step: tasks with a state of their own, a rule of stopping.
+
+    Where `keep` needs what is not at hand at that time, a method `remember()` is called before the first step.
+    """
 
     def keep(self) -> dict[str, Tensor]:
         """What to go on from after the step that was drawn last."""
@@ -166,6 +170,9 @@ class Keeper:
         if stop is not None and not remembers(stop):
             raise ValueError("`stop` must have keep() and take_up() where a walk is kept; see leap.stopping.early")
         others = {name: thing for name, thing in (("tasks", tasks), ("stop", stop)) if remembers(thing)}
+        for thing in others.values():
+            if hasattr(thing, "remember"):
+                thing.remember()
         found, self._found = self._found, None
         following = Following(self, record, stepper, others)
         if found is not None and found[0] is not None:
@@ -211,6 +218,7 @@ class Following:
 
     Attributes:
         first: Steps that were taken in an earlier process.
+        curves: What they left behind, and those after them are to leave.
     """
 
     def __init__(self, keeper: Keeper, record: Record, stepper: Steps, remembers: Mapping[str, Kept]) -> None:
@@ -218,8 +226,7 @@ class Following:
         self._keeper, self._record, self._stepper, self._remembers = keeper, record, stepper, remembers
         # what a walk may hold later it holds at its start, as far as named tuples go
         self._known = kinds(stepper.point()[1], stepper.finish()[1])
-        self._losses: list[Tensor] = []  # [T, steps] each: a list of a tensor a step would cost more than its numbers
-        self._recorded: list[dict[str, Tensor]] = []
+        self.curves = Curves()
 
     def take_up(self, node: Any, tensors: Mapping[str, Tensor]) -> None:
         """Stand where the walk was kept; at its start where that cannot be understood."""
@@ -237,29 +244,15 @@ class Following:
         self._record.points.update(state["points"])
         for name, kept in remembered.items():
             self._remembers[name].take_up(kept)
-        self.first, self._losses, self._recorded = state["step"], [state["losses"]], [state["recorded"]]
+        self.first, self.curves = state["step"], Curves(state["losses"], state["recorded"])
 
-    def keep(self, step: int, losses: MutableSequence[Tensor], recorded: MutableSequence[dict[str, Tensor]]) -> None:
-        """Keep the walk after so many steps; takes what steps have left behind out of the two lists."""
-        curve, aux = self.curves(losses, recorded)
-        losses.clear()
-        recorded.clear()
-        self._losses, self._recorded = [curve], [aux]
+    def keep(self, step: int) -> None:
+        """Keep the walk after so many steps, which are in `curves`."""
+        losses, recorded = self.curves.whole()
         (theta, optimizer), (_, folds) = self._stepper.point(), self._stepper.finish()
         remembered = {name: kept.keep() for name, kept in self._remembers.items()}
         state = {
             "step": step, "steps": self._record.steps, "theta": theta, "optimizer": optimizer, "folds": folds,
-            "points": self._record.points, "losses": curve, "recorded": aux, "remembers": remembered,
+            "points": self._record.points, "losses": losses, "recorded": recorded, "remembers": remembered,
         }  # fmt: skip
         self._keeper.keep(state, self._known)
-
-    def curves(
-        self, losses: MutableSequence[Tensor], recorded: MutableSequence[dict[str, Tensor]]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Losses [T, steps] of the whole walk so far and what they recorded, with what was not taken out before."""
-        if losses:
-            curve, aux = curves(losses, recorded)
-            kept, told = [*self._losses, curve], [*self._recorded, aux]
-        else:
-            kept, told = self._losses, self._recorded
-        return torch.cat(kept, dim=1), {name: torch.cat([own[name] for own in told], dim=1) for name in told[0]}

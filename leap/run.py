@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from leap.errors import RunError, UsageError
+from leap.foreign import check_plain
 from leap.layout import Layout
 
 KEPT = 2  # checkpoints: the newest, and the one to fall back to
@@ -64,9 +65,11 @@ class RunFolder:
 
         Raises:
             UsageError: there is no run in the folder.
+            RunError: a pipe or a device stands where a file should.
         """
         if not cls.started(path):
             raise UsageError(f"{path} holds no run (no config.yaml in it); start one with: leap train ... --out {path}")
+        check_plain(path)
         return cls(path)
 
     @property
@@ -93,6 +96,19 @@ class RunFolder:
                 leftover.unlink(missing_ok=True)
             yield
 
+    def recorded(self, name: str) -> str:
+        """A text of provenance.json.
+
+        Raises:
+            RunError: it is not there, or the file is damaged.
+        """
+        path = self.path / "provenance.json"
+        try:
+            return str(json.loads(path.read_text())[name])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            what = f"{path} is missing or damaged ({type(error).__name__}: {str(error)[:80]})"
+            raise RunError(f"{what}; restore it, or go on with --tracking none") from error
+
     # -- metrics ---------------------------------------------------------------------------------------------------
 
     def append(self, row: Mapping[str, Any]) -> None:
@@ -101,14 +117,25 @@ class RunFolder:
             handle.write(json.dumps(row) + "\n")
 
     def rows(self) -> list[dict[str, Any]]:
-        """Whole rows of metrics.jsonl; a last line that a kill cut short is left out."""
+        """Whole rows of metrics.jsonl; a last line that a kill cut short is left out.
+
+        Raises:
+            RunError: another line is damaged.
+        """
         path = self.path / "metrics.jsonl"
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         found = []
-        for line in path.read_bytes().splitlines() if path.exists() else []:
+        for number, line in enumerate(lines, 1):
             try:
-                found.append(json.loads(line))
-            except ValueError:
-                break
+                row = json.loads(line)
+                row["step"] = int(row["step"])
+                found.append(row)
+            except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+                if number == len(lines) and not line.endswith(b"\n"):
+                    break
+                raise RunError(
+                    f"{path}, line {number}, is not a row of metrics; restore it, or remove that line"
+                ) from None
         return found
 
     def rewind(self, step: int) -> list[dict[str, Any]]:
@@ -121,7 +148,7 @@ class RunFolder:
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint and forget all but the last two."""
-        path = self.path / "checkpoints" / f"step-{checkpoint.step:08d}.safetensors"
+        path = self._checkpoint(checkpoint.step)
         write_atomic(path, pack(checkpoint.tensors, {"step": checkpoint.step}))
         for old in self._checkpoints()[KEPT:]:
             old.unlink()
@@ -136,12 +163,17 @@ class RunFolder:
         for path in paths:
             try:
                 tensors, about = unpack(path)
-                return Checkpoint(int(about["step"]), tensors)
-            except (RunError, KeyError, TypeError, ValueError) as error:
+                if path.name != self._checkpoint(about["step"]).name:
+                    raise RunError(f"{path} is the state after step {about['step']}")
+                return Checkpoint(about["step"], tensors)
+            except (RunError, KeyError, TypeError, ValueError, OverflowError) as error:
                 print(f"warning: {error}; falling back to the checkpoint before it", file=sys.stderr)
         if paths:
             raise RunError(f"all checkpoints in {paths[0].parent} are damaged; start the run anew with another --out")
         return None
+
+    def _checkpoint(self, step: int) -> Path:
+        return self.path / "checkpoints" / f"step-{step:08d}.safetensors"
 
     def _checkpoints(self) -> list[Path]:
         return sorted((self.path / "checkpoints").glob("step-*.safetensors"), reverse=True)
@@ -149,6 +181,10 @@ class RunFolder:
     def kept_walk(self, rank: int) -> Path:
         """Where the process of this rank keeps the walk that it is in (`leap.resumption`)."""
         return self.path / "checkpoints" / f"walk-{rank:05d}.safetensors"
+
+    def kept_evaluation(self, name: str) -> Path:
+        """Where the evaluation of an initialization is kept while it is under way; forgotten as walks are."""
+        return self.path / "checkpoints" / f"walk-evaluation-{name}.safetensors"
 
     def forget_walks(self) -> None:
         """Remove what processes kept of walks, where all of them are over."""
@@ -185,17 +221,42 @@ class RunFolder:
                 f"{self.path} has no learned initialization yet; finish it with: leap train --resume {self.path}"
             )
         tensors, about = unpack(self.initialization)
-        names = tuple(about.get("layout", {}).get("names", ()))
-        if names != layout.names:
+        told = about.get("layout")
+        names = told.get("names") if isinstance(told, dict) else None
+        if names != list(layout.names):
             raise RunError(f"{self.initialization} holds another model: parameters {names}, expected {layout.names}")
+        if len(types := {tensor.dtype for tensor in tensors.values()}) != 1:
+            raise RunError(f"{self.initialization} holds parameters of types {sorted(map(str, types))}, expected one")
         try:
             theta = layout.flatten(tensors)
         except ValueError as error:
             raise RunError(f"{self.initialization} holds another model: {error}") from error
-        return torch.cat([theta, tensors[EXTRA]]) if EXTRA in tensors else theta
+        return torch.cat([theta, tensors[EXTRA].reshape(-1)]) if EXTRA in tensors else theta
 
 
+FORMAT = 1  # of files of tensors
 EXTRA = "learner/extra"  # no parameter's name holds a slash
+_UNREADABLE = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, OverflowError, RecursionError),
+    safetensors.SafetensorError,
+)  # of files that others wrote, whose headers say anything
+TOLD = "told_sha256"  # digest of all else that a header tells
+
+
+@contextlib.contextmanager
+def tidied(*folders: Path) -> Iterator[None]:
+    """Hold folders of runs while files beside the runs are written there; waits for whoever else does that.
+
+    What an earlier kill has left there half written is removed.
+    """
+    import fcntl
+
+    with contextlib.ExitStack() as held:
+        for folder in sorted(set(folders)):  # in one order, so that no two wait for each other
+            fcntl.flock(held.enter_context((folder / ".lock").open("w")), fcntl.LOCK_EX)
+            for leftover in folder.glob(".*.tmp"):
+                leftover.unlink(missing_ok=True)
+        yield
 
 
 def check_free(path: Path) -> None:
@@ -217,28 +278,37 @@ def check_free(path: Path) -> None:
 
 
 def pack(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
-    """Safetensors bytes whose header tells what they are and holds a digest of the tensors."""
+    """Safetensors bytes whose header tells what they are, and holds digests of the tensors and of what it tells."""
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    told = json.loads(json.dumps({**about, "format": FORMAT, "sha256": _digest(kept)}))
+    told[TOLD] = _digest_of_told(told)
     # one entry: safetensors writes several in an order of its own, and equal runs shall have equal files
-    return safetensors.torch.save(kept, metadata={"leap": json.dumps({**about, "format": 1, "sha256": _digest(kept)})})
+    return safetensors.torch.save(kept, metadata={"leap": json.dumps(told)})
 
 
 def unpack(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors of a file that `pack` made, and what its header tells.
 
     Raises:
-        RunError: the file cannot be read, is cut short, or its tensors are not those that were written.
+        RunError: the file cannot be read, is cut short, or its content is not what was written.
     """
     try:
         data = path.read_bytes()
         size = int.from_bytes(data[:8], "little")
         header = json.loads(data[8 : 8 + size])["__metadata__"]
-        about: dict[str, Any] = json.loads(header["leap"])
+        about: dict[str, Any] = dict(json.loads(header["leap"]))
         tensors = safetensors.torch.load(data)
-    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+        whole, written = about["sha256"] == _digest(tensors), about["format"]
+    except _UNREADABLE as error:
         raise RunError(f"{path} is damaged or was not written by leap ({type(error).__name__}: {error})") from error
-    if about.get("sha256") != _digest(tensors):
+    if written != FORMAT:
+        cure = "load it with the version of leap that wrote it"
+        raise RunError(f"{path} has format {written!r}, and this version reads format {FORMAT}; {cure}")
+    told = about.pop(TOLD, None)  # none: of a file that was written before there was one
+    if not whole:
         raise RunError(f"{path} is damaged: its tensors do not match their digest")
+    if told not in (None, _digest_of_told(about)):
+        raise RunError(f"{path} is damaged: what its header tells does not match its digest")
     return tensors, about
 
 
@@ -254,6 +324,12 @@ def write_atomic(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _digest_of_told(about: Mapping[str, Any]) -> str:
+    # not of the format: a reader is to say that it does not know it
+    told = {name: value for name, value in about.items() if name not in ("format", TOLD)}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

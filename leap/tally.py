@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
+from leap.records import sums_of
 from leap.walk import Walk
 
 SUMS = (
@@ -54,24 +56,32 @@ class Tally:
     Args:
         meta: Meta-parameters [m], as they were before the meta-step.
         grad: The sum of the good walks' meta-gradients so far, [m].
-        sums: The numbers behind it so far, by name, float64.
+        sums: The numbers behind it so far, by name, float64; zero where there is none.
+        own: Names of the sums that the family's records need, from `leap.records.summed`.
     """
 
-    def __init__(self, meta: Tensor, grad: Tensor | None = None, sums: Mapping[str, Tensor] | None = None) -> None:
-        self._meta = meta
+    def __init__(
+        self,
+        meta: Tensor,
+        grad: Tensor | None = None,
+        sums: Mapping[str, Tensor] | None = None,
+        own: Sequence[str] = (),
+    ) -> None:
+        self._meta, self._own, self._names = meta, tuple(own), (*own, *SUMS[:-1])
         self.grad = torch.zeros_like(meta) if grad is None else grad
-        self.sums = dict.fromkeys(SUMS[:-1], meta.new_zeros((), dtype=torch.float64)) | dict(sums or {})
+        self.sums = dict.fromkeys(self._names, meta.new_zeros((), dtype=torch.float64)) | dict(sums or {})
 
-    def add(self, walked: Walk) -> None:
-        """Take in one walk."""
+    def add(self, walked: Walk, figures: Mapping[str, Tensor] = MappingProxyType({})) -> None:
+        """Take in one walk, and what its tasks tell of it, [T] by name."""
         good = finite_walks(walked)
-        self.sums |= {name: self.sums[name] + value for name, value in _sums(walked, good).items()}
+        found = _sums(walked, good) | sums_of(self._own, walked, figures, good)
+        self.sums |= {name: self.sums[name] + value for name, value in found.items()}
         self.grad = self.grad + torch.where(good.unsqueeze(1), walked.results["learner"], 0).sum(dim=0)
 
     def vector(self) -> Tensor:
-        """As `tally`."""
+        """As `tally`, with the records' sums between the meta-gradient and SUMS."""
         finer = torch.promote_types(self._meta.dtype, torch.float32)
-        values = [*(self.sums[name] for name in SUMS[:-1]), mark(self._meta)]
+        values = [*(self.sums[name] for name in self._names), mark(self._meta)]
         return torch.cat([self.grad.to(finer), torch.stack([value.to(finer) for value in values])])
 
 
@@ -99,10 +109,11 @@ def mark(meta: Tensor) -> Tensor:
     return meta.view(whole).sum(dtype=torch.int64) % MARKS
 
 
-def read(total: Tensor, own_mark: Tensor) -> tuple[dict[str, float], float]:
-    """SUMS over all processes, and this one's own mark, in one synchronisation with the device."""
-    *numbers, own = torch.cat([total[-len(SUMS) :], own_mark.reshape(1)]).tolist()
-    return dict(zip(SUMS, numbers, strict=True)), own
+def read(total: Tensor, own_mark: Tensor, own: Sequence[str] = ()) -> tuple[dict[str, float], float]:
+    """The records' sums and SUMS over all processes, and one's own mark, in one synchronisation with the device."""
+    names = (*own, *SUMS)
+    *numbers, here = torch.cat([total[-len(names) :], own_mark.reshape(1)]).tolist()
+    return dict(zip(names, numbers, strict=True)), here
 
 
 def logged(sums: Mapping[str, float], grad: Tensor, update: Tensor) -> dict[str, float]:
@@ -117,6 +128,7 @@ def logged(sums: Mapping[str, float], grad: Tensor, update: Tensor) -> dict[str,
         "meta/gradient_norm": gradient_norm,
         "meta/update_norm": update_norm,
         "meta/bad_tasks": sums["bad"],
+        "meta/bad_share": sums["bad"] / (sums["bad"] + good),
     }
     if sums["scored"] > 0:
         values |= {"train/error": sums["error"] / steps, "train/error_last": sums["error_last"] / good}

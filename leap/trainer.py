@@ -6,7 +6,6 @@ meta-gradients and of what is logged. Everything after it is decided from that v
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +16,14 @@ from torch import Tensor
 
 from leap.batching import Execution
 from leap.distributed import Alone, Exchange
-from leap.errors import RunError, UsageError
+from leap.errors import RunError
 from leap.layout import Layout
+from leap.meta_optimizer import MetaOptimizer
+from leap.nested import digest
 from leap.optim import Schedule
 from leap.pieces import Inner, Share, each_piece
 from leap.randomness import derive, generator
+from leap.records import Records, recorded, summed
 from leap.stopping import Patience
 from leap.tally import Tally, logged, read
 from leap.walk import Fold, TaskBatch, Walk, walk
@@ -31,7 +33,11 @@ if TYPE_CHECKING:
 
 
 class Family(Protocol):
-    """Where tasks come from. A user's own family is one class with these members."""
+    """Where tasks come from. A user's own family is one class with these members.
+
+    Optional: `records`, what is logged of its walks beside losses and errors, from its construction on
+    (`leap.records`).
+    """
 
     layout: Layout
 
@@ -79,65 +85,14 @@ class Plan:
     meta_patience: int | None = None
 
 
-class MetaOptimizer:
-    """A torch optimizer on the meta-parameters, with a schedule of its learning rate.
-
-    Args:
-        meta: Meta-parameters [m + e]; the optimizer moves them in place.
-        name: Any class of `torch.optim` that steps on dense gradients without a closure.
-        schedule: Factor of the learning rate at a meta-step.
-        options: The class's own keyword arguments, `lr` among them.
-    """
-
-    def __init__(self, meta: Tensor, name: str, schedule: Schedule, options: Mapping[str, Any]) -> None:
-        self.meta = torch.nn.Parameter(meta)
-        self.optimizer = build_meta_optimizer(name, self.meta, options)
-        self.schedule = schedule
-        self._rate = [group["lr"] for group in self.optimizer.param_groups]
-
-    def step(self, grad: Tensor, step: int) -> float:
-        """Descend a meta-gradient [m + e] at meta-step `step` (from 0); the learning rate used."""
-        for group, rate in zip(self.optimizer.param_groups, self._rate, strict=True):
-            group["lr"] = rate * self.schedule(step)
-        self.meta.grad = grad
-        self.optimizer.step()
-        return float(self.optimizer.param_groups[0]["lr"])
-
-    def state(self) -> dict[str, Tensor]:
-        """The optimizer's own tensors by name; numbers become tensors."""
-        kept = self.optimizer.state.get(self.meta, {})
-        return {name: torch.as_tensor(value) for name, value in kept.items() if value is not None}
-
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take up a state that `state` returned, exactly: torch's own loading would cast NAdam's product of factors.
-
-        Scalars (counters) stay on the CPU, where torch keeps them.
-        """
-        placed = {name: t.to(self.meta.device) if t.dim() else t for name, t in tensors.items()}
-        self.optimizer.state[self.meta] = {name: t.clone() for name, t in placed.items()}
-
-
-def build_meta_optimizer(name: str, parameter: torch.nn.Parameter, options: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """A torch optimizer by name.
-
-    Raises:
-        UsageError: no such class, one that cannot step on a single dense vector, or options it does not take.
-    """
-    import difflib
-
-    known = sorted(
-        n for n, c in vars(torch.optim).items() if isinstance(c, type) and issubclass(c, torch.optim.Optimizer)
-    )
-    usable = [n for n in known if n not in ("Optimizer", "LBFGS", "SparseAdam", "Muon")]  # closure, sparse, matrices
-    if name not in usable:
-        near = difflib.get_close_matches(name, usable, 1, 0.4)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise UsageError(f"no meta-optimizer {name!r}.{hint} Known: {usable}")
-    try:
-        built: torch.optim.Optimizer = getattr(torch.optim, name)([parameter], **options)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"torch.optim.{name} refuses {dict(options)}: {error}") from error
-    return built
+def first(learner: Fold, family: Family, seed: int) -> Tensor:
+    """Meta-parameters [n + e] before the first meta-step: theta, and what the learner keeps behind it."""
+    theta = family.initial(seed)
+    if learner.extend:
+        theta = torch.cat([theta, learner.extend(theta, family.layout, len(family.ids("train")))])
+    if learner.visits:
+        theta = torch.cat([theta, learner.visits.begin(family, seed)])
+    return theta
 
 
 class Trainer:
@@ -157,6 +112,7 @@ class Trainer:
     Attributes:
         keeper: Keeps walks in their middle (`leap.resumption`), in all processes or in none; None: a meta-step that is
             cut short is walked again.
+        noticed: Told of walks that were left out: how many, and the task, step and value that came first.
 
     Example:
         >>> from leap import learners, optim
@@ -180,16 +136,13 @@ class Trainer:
     ) -> None:
         self.exchange = exchange or Alone()
         self.family, self.learner, self.inner, self.plan = family, learner, inner, plan
-        theta = family.initial(plan.seed)
-        if learner.extend:
-            extra = learner.extend(theta, family.layout, len(family.ids("train")))
-            theta = torch.cat([theta, extra])
-        if learner.visits:
-            theta = torch.cat([theta, learner.visits.begin(family, plan.seed)])
-        self.meta = MetaOptimizer(theta, *meta)
+        self.meta = MetaOptimizer(first(learner, family, plan.seed), *meta)
         self.step = 0
+        self.records: Records = getattr(family, "records", {})
+        self._own = summed(self.records)
         self.patience = Patience(plan.meta_patience) if plan.meta_patience is not None else None
         self.keeper: Keeper | None = None
+        self.noticed: Callable[[str], None] = lambda text: None
 
     @property
     def theta(self) -> Tensor:
@@ -215,12 +168,16 @@ class Trainer:
             RunError: the tensors belong to another model or learner.
         """
         meta = tensors.get("meta")
-        if meta is None or meta.shape != self.meta.meta.shape:
-            got = "none" if meta is None else tuple(meta.shape)
-            raise RunError(f"the checkpoint's meta-parameters are {got}, expected {tuple(self.meta.meta.shape)}")
-        self.meta.meta.data.copy_(meta)
+        expected = self.meta.meta
+        wanted: Any = tuple(expected.shape)
+        got: Any = "none" if meta is None else tuple(meta.shape)
+        if meta is not None and got == wanted:
+            got, wanted = meta.dtype, expected.dtype
+        if meta is None or got != wanted:
+            raise RunError(f"the checkpoint's meta-parameters are {got}, expected {wanted}")
         prefix = "optimizer/"
-        self.meta.restore({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        self.meta.restore({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}, step)
+        expected.data.copy_(meta)
         if self.patience is not None and "patience" in tensors:
             best, since = tensors["patience"].tolist()
             self.patience = Patience(self.patience.limit, best, int(since))
@@ -240,8 +197,8 @@ class Trainer:
             drawn += [ids[i] for i in torch.randperm(len(ids), generator=stream).tolist()]
         return drawn[: self.plan.meta_batch]
 
-    def meta_step(self) -> dict[str, float]:
-        """One meta-step; what to log of it, which is the same in every process but for the time.
+    def meta_step(self) -> dict[str, float | None]:
+        """One meta-step; numbers to log of it (None: there is none), the same in every process but for the time.
 
         Raises:
             RunError: more of the meta-batch than `plan.most_bad` was lost to NaN or infinity, or another process ended.
@@ -253,7 +210,7 @@ class Trainer:
         own = share.tally.vector()
         own_mark = own[-1].clone()  # the exchange may write over what it is given
         total = self.exchange.sum(own)
-        sums, mark = read(total, own_mark)  # the one synchronisation before the update
+        sums, mark = read(total, own_mark, self._own)  # the one synchronisation before the update
         self._check_together(sums["mark"], mark)
         if sums["bad"] > 0:
             self._refuse(sums, share)
@@ -264,7 +221,10 @@ class Trainer:
         values = logged(sums, grad, meta - before)
         if self.patience is not None:
             self.patience.over(values["train/validation_error"])
-        return values | {"meta/lr": rate, "time/meta_step_s": time.perf_counter() - started}
+        seconds = time.perf_counter() - started
+        told = recorded(self.records, sums, sums["steps"], seconds)
+        times = {"time/meta_step_s": seconds, "time/inner_steps_per_s": sums["steps"] / seconds}
+        return {**values, "meta/lr": rate, **times, **told}
 
     def _share(self, count: int) -> slice:
         """Which slots of a meta-batch this process walks; it may be none."""
@@ -277,7 +237,7 @@ class Trainer:
         """Walk the share, each task from the seed of its slot in the whole meta-batch."""
         seeds = [derive(self.plan.seed, "walk", self.step, slot, task) for slot, task in enumerate(ids)]
         own, keeper, meta = (ids[mine], seeds[mine]), self.keeper, self.meta.meta.detach()
-        share = Share(Tally(meta)) if keeper is None else self._begun(keeper, *own)
+        share = Share(Tally(meta, own=self._own)) if keeper is None else self._begun(keeper, *own)
         for piece in each_piece(
             self.family, self.learner, self.inner, self.plan, meta, *own, after=share.done, keep=keeper
         ):
@@ -295,17 +255,17 @@ class Trainer:
                 keeper.say("another process kept nothing of this meta-step, which begins anew")
             keeper.anew()
         if keeper.part is None:
-            return Share(Tally(meta))
+            return Share(Tally(meta, own=self._own))
         part = keeper.part
-        return Share(Tally(meta, part["grad"], part["sums"]), part["done"], part["bad"])
+        return Share(Tally(meta, part["grad"], part["sums"], self._own), part["done"], part["bad"])
 
     def _purpose(self, ids: Sequence[int], seeds: Sequence[int]) -> str:
         """What this process's walks in this meta-step depend on, in words that differ where they may."""
         plan = {name: value for name, value in vars(self.plan).items() if name not in ("walk", "most_bad")}
         plan["precision"] = getattr(self.plan.walk, "precision", "highest")
-        meta = self.meta.meta.detach().cpu().view(torch.uint8)
-        digest = hashlib.sha256(meta.numpy().tobytes()).hexdigest()
-        return f"meta-step {self.step}, {plan}, tasks {list(ids)}, seeds {list(seeds)}, from {digest}"
+        plan |= {"records": self._own} if self._own else {}  # their sums are kept with the finished pieces
+        origin = digest(self.meta.meta)
+        return f"meta-step {self.step}, {plan}, tasks {list(ids)}, seeds {list(seeds)}, from {origin}"
 
     def _check_together(self, sum_of_marks: float, mark: float) -> None:
         """Refuse to go on where processes stand at different parameters; at least one that differs notices."""
@@ -318,14 +278,15 @@ class Trainer:
             )
 
     def _refuse(self, sums: Mapping[str, float], share: Share) -> None:
-        """Stop where too much of a meta-batch is lost, saying which task, step and value came first."""
+        """Say which task, step and value came first where walks are lost; stop where it is too many of them."""
         bad, rows = int(sums["bad"]), int(sums["bad"] + sums["good"])
-        if bad / rows <= self.plan.most_bad and bad < rows:
-            return
         found = self.exchange.gather(share.first_bad(self.family))
+        first_met = next(text for text in found if text)
+        told = f"meta-step {self.step}: {bad} of {rows} walks met NaN or infinity, first in task {first_met}"
+        if bad / rows <= self.plan.most_bad and bad < rows:
+            self.noticed(f"{told}; left out")
+            return
         raise RunError(
-            f"meta-step {self.step}: {bad} of {rows} walks met NaN or infinity, "
-            f"first in task {next(text for text in found if text)}. "
-            f"At most a share of {self.plan.most_bad} is tolerated (train.most_bad); "
+            f"{told}. At most a share of {self.plan.most_bad} is tolerated (train.most_bad); "
             "try a smaller inner or meta learning rate"
         )

@@ -6,16 +6,18 @@ path measure run through `walk`, and nothing else takes inner steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from leap import adjoint
-from leap.batching import Execution, loss_and_gradient, losses_at
+from leap.batching import Execution, evaluate, loss_and_gradient
 from leap.course import check_arguments, course
+from leap.curves import Curves
 from leap.layout import Layout
 from leap.optim import Optimizer, State
 
@@ -40,9 +42,11 @@ class TaskBatch(Protocol):
       learns, such as a head drawn anew.
     - `validation_error(theta [T, n]) -> [T]`: what stopping early goes by (`leap.stopping`).
     - `outcomes() -> dict[str, list]`: what evaluation keeps of a walk beside numbers, a list by task each (episodes).
+    - `figures() -> dict[str, Tensor]`: numbers of the walk, [T] each, that the family's `records` log (`leap.records`).
     - `keep() -> dict[str, Tensor]` and `take_up(kept)`: for tasks that sample from a state of their own (environments,
       generators), what they need to go on from after the step drawn last, which drawn again must be the same. Tasks
-      without them are taken to sample from (seed, step) alone. See `leap.resumption`.
+      without them are taken to sample from (seed, step) alone. `remember()`, where there is one, announces that a walk
+      will be kept. See `leap.resumption`.
     - `heads: Tensor [T]` and `head_count: int`: which of joint finetuning's persistent heads each task uses, and how
       many there are in all; without them task t of T uses head t.
     """
@@ -65,6 +69,7 @@ class Step(NamedTuple):
     loss: Tensor  # [T]     f(theta^i), on the batch of step i
     grad: Tensor  # [T, m]  gradient of that loss
     theta_next: Tensor  # [T, m]  theta^{i+1}
+    aux: Mapping[str, Tensor] = MappingProxyType({})  # [T] each: what the loss recorded beside it
 
 
 class End:
@@ -80,10 +85,20 @@ class End:
         self.theta0, self.theta = theta0[:, :shared], theta[:, :shared]
 
     @cached_property
+    def _beyond(self) -> tuple[Tensor, dict[str, Tensor]]:
+        batch = self._tasks.sample(self._full, self._record.steps)
+        with torch.no_grad():
+            return evaluate(self._tasks.loss, self._full, batch, self._record.execution)
+
+    @property
     def loss(self) -> Tensor:
         """f(theta^K) [T] on the training batch that step K would use: one extra forward pass."""
-        batch = self._tasks.sample(self._full, self._record.steps)
-        return losses_at(self._tasks.loss, self._full, batch, self._record.execution)
+        return self._beyond[0]
+
+    @property
+    def aux(self) -> Mapping[str, Tensor]:
+        """What that loss recorded, [T] each."""
+        return self._beyond[1]
 
     @cached_property
     def _query(self) -> tuple[Tensor, Tensor]:
@@ -224,31 +239,22 @@ def _run(
     stop: Callable[[Tensor, int], bool] | None,
     kept: Following | None,
 ) -> Walk:
-    losses: list[Tensor] = []
-    recorded: list[dict[str, Tensor]] = []
+    left = kept.curves if kept else Curves()
     for i in range(kept.first if kept else 0, record.steps):
         record.visit(i, *stepper.point())
         loss, aux = stepper.take(i, record.tasks.sample(stepper.theta, i))
-        losses.append(loss)
-        recorded.append(aux)
+        left.add(loss, aux)
         if stop is not None and stop(stepper.theta, i + 1):
             record.steps = i + 1
             break
         if kept is not None and kept.due(i + 1):
-            kept.keep(i + 1, losses, recorded)
+            kept.keep(i + 1)
     theta, states = stepper.finish()
     end = End(record.tasks, record.theta0, theta, record, m)
     with torch.no_grad():
         results = {name: fold.finish(states[name], end) for name, fold in folds.items()}
-    curve, aux_curves = kept.curves(losses, recorded) if kept else curves(losses, recorded)
-    return Walk(theta, curve, results, aux_curves)
-
-
-def curves(losses: Sequence[Tensor], recorded: Sequence[Mapping[str, Tensor]]) -> tuple[Tensor, dict[str, Tensor]]:
-    """What steps left behind, [T] each, as [T, steps]; at least one step."""
-    return torch.stack(list(losses), dim=1), {
-        name: torch.stack([aux[name] for aux in recorded], dim=1) for name in recorded[0]
-    }
+    losses, recorded = left.whole()
+    return Walk(theta, losses, results, recorded)
 
 
 class Stepper(Protocol):
@@ -289,7 +295,7 @@ class Steps:
         loss, aux, grad = self._gradient(theta, batch)
         with torch.no_grad():
             self.theta, self._state = self._update(self._state, grad, theta, i)
-            step = Step(theta[:, :m], loss, grad[:, :m], self.theta[:, :m])
+            step = Step(theta[:, :m], loss, grad[:, :m], self.theta[:, :m], aux)
             self._states = {name: fold.step(self._states[name], step) for name, fold in self._folds.items()}
         return loss, aux
 

@@ -100,6 +100,9 @@ class Agent(nn.Module):
         """What the head sees, [B, width]."""
         first, *others = self.convs
         assert isinstance(first, nn.Conv2d)
+        if torch.is_grad_enabled() and obs.device.type == "cpu":
+            # Channels last in memory: a quarter less time for a gradient here; without one it is no faster.
+            obs = obs.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
         # Scaling the weights is the same function for a quarter less time than scaling the pictures.
         x = F.relu(F.conv2d(obs.to(first.weight.dtype), first.weight / 255, first.bias, first.stride, first.padding))
         for conv in others:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from leap.errors import UsageError
 from leap.randomness import derive
-from tasks.play import Again, Play, Record, whole_episodes
+from tasks.game_logs import figures
+from tasks.play import Again, Choose, Play, Record, one_by_one, one_thread, together, whole_episodes
 
 if TYPE_CHECKING:
     from tasks.games import Games
@@ -31,7 +32,8 @@ class GameBatch:
         self.heads = torch.tensor([places.get(task, 0) for task in ids], device=family.device)
         self.head_count = len(places)
         self._plays: list[Play] = []
-        self._log: list[np.ndarray] = []  # actions of every roll-out, uint8 [T, L, E]
+        self._drawn = self._again = 0  # roll-outs, and those of them that were played again
+        self._log: list[np.ndarray] | None = None  # actions of every roll-out, uint8 [T, L, E], where they are kept
         self._last: tuple[Tensor, ...] | None = None
         self.loss = family.loss
 
@@ -53,7 +55,7 @@ class GameBatch:
             UsageError: a step before the one drawn last, or beyond the next.
             RunError: another walk has taken the environments over.
         """
-        drawn = len(self._log)
+        drawn = self._drawn
         if self._last is not None and step == drawn - 1:
             return self._last
         if step > drawn:
@@ -68,24 +70,38 @@ class GameBatch:
             )
         if len(theta) != self.size:
             raise ValueError(f"theta must be [{self.size}, n], one row a game, got shape {tuple(theta.shape)}")
-        points = [self.layout.unflatten(row) for row in theta]
-        found = self._roll(lambda task, play: play.choose(self._family.module, points[task]))
-        self._last = self._placed(found)
+        self._last = self._placed(self._roll(self._policy(theta)))
         return self._last
 
+    def _policy(self, theta: Tensor) -> Choose:
+        module, way = self._family.module, self._family.acting
+        if way == "batched" or (way == "auto" and theta.device.type != "cpu" and self.size > 1):
+            return together(module, self.layout.unflatten(theta))
+        return one_by_one(module, [self.layout.unflatten(row) for row in theta])
+
+    def remember(self) -> None:
+        """Note the actions from the first step on, a byte each, so that the walk can be kept."""
+        self._log = []
+
     def keep(self) -> dict[str, Tensor]:
-        """What to go on from: all actions so far, as no simulator can be kept, and the actions' streams."""
+        """What to go on from: all actions so far, as no simulator can be kept, and the actions' streams.
+
+        Raises:
+            ValueError: actions were not noted (`remember`).
+        """
+        if self._log is None:
+            raise ValueError("actions were not noted from the first step on; call remember() before it")
         actions = torch.from_numpy(np.stack(self._log)) if self._log else torch.empty(0, dtype=torch.uint8)
         streams = [play.stream.get_state() for play in self._plays]
         return {"actions": actions, "streams": torch.stack(streams) if streams else torch.empty(0, dtype=torch.uint8)}
 
     def take_up(self, kept: Mapping[str, Tensor]) -> None:
         """Play again what was played, which takes the time of the simulator alone."""
-        self._plays, self._log, self._last = [], [], None
+        self._plays, self._log, self._last, self._drawn = [], [], None, 0
         found = None
         for actions in kept["actions"].cpu().numpy():  # [T, L, E]
             found = self._roll(Again(actions))
-        self._last = None if found is None else self._placed(found)
+        self._last, self._again = None if found is None else self._placed(found), self._drawn
         for play, state in zip(self._plays, kept["streams"].cpu(), strict=True):
             play.stream.set_state(state.clone())  # of a view torch would read the wrong bytes
 
@@ -101,6 +117,12 @@ class GameBatch:
             return {"episodes": [[] for _ in self._ids]}
         return {"episodes": [list(play.episodes) for play in self._plays]}
 
+    def figures(self) -> dict[str, Tensor]:
+        """What is logged of this walk (`tasks.game_logs`), [T] each."""
+        family, acted = self._family, self._drawn - self._again
+        names = [family.name(task) for task in self._ids]
+        return figures(family.names, names, self._plays, acted * family.unroll * family.environments)
+
     @torch.no_grad()
     def score(self, theta: Tensor) -> dict[str, Tensor]:
         """`test_return` [T]: mean unclipped score of whole episodes at theta [T, n]; `test_loss`: minus that.
@@ -113,6 +135,7 @@ class GameBatch:
         returns = torch.tensor(found, device=theta.device, dtype=theta.dtype)
         return {"test_return": returns, "test_loss": -returns}
 
+    @one_thread()
     def _score(self, theta: Tensor, place: int) -> float:
         if not bool(theta.isfinite().all()):
             return math.nan
@@ -121,8 +144,9 @@ class GameBatch:
         play = family.begin(self._ids[place], -1, count, derive(self._seeds[place], "score"))
         return math.fsum(whole_episodes(play, count, lambda it: it.choose(family.module, point), wanted)) / wanted
 
-    def _roll(self, choose: Callable[[int, Play], np.ndarray]) -> Record:
-        """A roll-out with the actions chosen by (task, game), recorded and logged."""
+    @one_thread()
+    def _roll(self, choose: Choose) -> Record:
+        """A roll-out with the actions chosen, recorded and logged."""
         family = self._family
         if not self._plays:
             self._plays = self._begin()
@@ -130,12 +154,14 @@ class GameBatch:
         for task, play in enumerate(self._plays):
             found.obs[task, 0] = play.obs
         for row in range(family.unroll):
-            for task, play in enumerate(self._plays):  # the simulators of one game run while the next chooses
-                found.actions[task, row] = choose(task, play)
-                play.send(found.actions[task, row])
+            for task, actions in enumerate(choose(self._plays)):
+                found.actions[task, row] = actions
+                self._plays[task].send(found.actions[task, row])
             for task, play in enumerate(self._plays):
                 found.put(task, row, play.receive())
-        self._log.append(found.actions.astype(np.uint8))
+        self._drawn += 1
+        if self._log is not None:
+            self._log.append(found.actions.astype(np.uint8))
         return found
 
     def _placed(self, found: Record) -> tuple[Tensor, ...]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 from leap.errors import UsageError
 from tasks.play import Space
+
+Acting = Literal["auto", "sequential", "batched"]
 
 
 def check_splits(train: Sequence[str], test: Sequence[str]) -> None:
@@ -35,6 +38,12 @@ def check_loss(discount: float, decay: float, clip_reward: float | None, reducti
         raise UsageError(f"clip_reward must be above 0, or None for rewards as they are, got {clip_reward}")
     if reduction not in ("mean", "sum"):
         raise UsageError(f"reduction must be 'mean' or 'sum', got {reduction!r}")
+
+
+def check_acting(acting: str) -> None:
+    """Refuse a way of acting that there is not."""
+    if acting not in get_args(Acting):
+        raise UsageError(f"acting must be one of {', '.join(get_args(Acting))}, got {acting!r}")
 
 
 def one_shape(names: Sequence[str], spaces: Sequence[Space]) -> tuple[int, int, int]:

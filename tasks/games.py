@@ -25,14 +25,18 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from envs.film import Filmed
 from leap.errors import UsageError
 from leap.layout import Layout
+from leap.measure.problem import TaskData
 from leap.randomness import generator
 from tasks.actor_critic import Reduction, actor_critic_loss, clip_rewards, edges, legal_logits, targets
 from tasks.agents import Agent, Head, initialize, initialize_head
 from tasks.game_batch import GameBatch
-from tasks.game_checks import check_loss, check_numbers, check_splits, one_shape
-from tasks.play import Make, Play, Space, Stages
+from tasks.game_checks import Acting, check_acting, check_loss, check_numbers, check_splits, one_shape
+from tasks.game_data import Encoder, Imitation, Imitations
+from tasks.game_logs import records
+from tasks.play import Make, Play, Space, Stage, Stages
 
 SPLITS = ("train", "validation", "test")
 
@@ -60,6 +64,9 @@ class Games:
         life_cuts: A lost life ends the return, though not the game.
         evaluation_episodes: Whole episodes that a score averages over.
         network: A name of `tasks.agents.NETWORKS`.
+        acting: How games that walk together choose actions: `sequential`, a game at a time, whose simulators run while
+            the next one chooses; `batched`, in one forward pass; `auto`: sequential on a CPU, else batched.
+        imitation: How a game becomes labelled data, for distances and scores; see `tasks.game_data`.
         about: What stands beside results, ready for JSON: scores to compare with, frames a step.
         device: Where parameters and roll-outs live.
 
@@ -100,15 +107,20 @@ class Games:
         life_cuts: bool = False,
         evaluation_episodes: int = 30,
         network: str = "mnih2013",
+        acting: Acting = "auto",
+        imitation: Imitation | None = None,
         about: Mapping[str, Any] | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         check_splits(train, test)
         check_numbers(environments=environments, unroll=unroll, evaluation_episodes=evaluation_episodes)
         check_loss(discount, 1.0 if gae is None else gae, clip_reward, reduction)
+        check_acting(acting)
         self.seed, self.environments, self.unroll, self.device = seed, environments, unroll, torch.device(device)
+        self.acting: Acting = acting
         self.evaluation_episodes, self._about = evaluation_episodes, dict(about or {})
         self.names = (*train, *test)
+        self.records = records(train)
         self._ids = {"train": range(len(train)), "validation": range(0), "test": range(len(train), len(self.names))}
         self._discount, self._decay, self._clip = discount, 1.0 if gae is None else gae, clip_reward
         self._life_cuts, self._weights = life_cuts, (value_weight, entropy, reduction)
@@ -117,6 +129,8 @@ class Games:
         self._options = (one_shape(self.names, self._spaces), max(space.actions for space in self._spaces), network)
         self.module = Agent(*self._options).to(self.device)
         self.layout = Layout.of(self.module, own_head=True)
+        self._trunk_layout, self._encoder = self.layout.without_head(), Encoder(self.module)
+        self.imitations = Imitations(self, imitation or Imitation())
 
     def ids(self, which: str) -> tuple[int, ...]:
         """Task ids of a split: `train`, `validation` (none) or `test`."""
@@ -176,9 +190,33 @@ class Games:
         returns, advantages = targets(clip_rewards(reward, self._clip), known, own, self._discount, self._decay)
         return actor_critic_loss(logits, values, actions, returns, advantages, valid, *self._weights)
 
+    stand_in = True  # labelled data stand for a game; its walks learn the game itself
+
+    @property
+    def width(self) -> int:
+        """Features that a head sees."""
+        return self.module.dense.out_features
+
+    def features(self, trunk: Tensor, inputs: Tensor) -> Tensor:
+        """Features [N, width] of observations [N, C, H, W], bytes or 0 to 255, at a trunk [m]; pure."""
+        named = self._trunk_layout.unflatten(trunk)
+        found: Tensor = functional_call(
+            self._encoder, {f"agent.{name}": part for name, part in named.items()}, (inputs,)
+        )
+        return found
+
+    def dataset(self, task: int) -> TaskData:
+        """A game as the imitation of a trained agent; observations are bytes. Made when it is first asked for."""
+        return self.imitations.of(task).data
+
     def begin(self, task: int, copy: int, count: int, seed: int) -> Play:
         """Begin a game anew, in the `copy`-th set of its environments."""
         return Play(self._stages.get(self.names[task], copy, count), self.actions(task), seed)
+
+    def filmed(self, task: int, seed: int) -> tuple[Play, Filmed]:
+        """Begin a game in an environment of its own that also shows its screen; who asked for it closes it."""
+        env = self._stages.filmed(self.names[task])
+        return Play(Stage(env), self.actions(task), seed), env
 
     def close(self) -> None:
         """Let go of all environments."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import functional_call
+from torch.func import functional_call, vmap
 
+from envs.film import Filmed
 from envs.vector import EnvironmentProblem, Transition, VectorEnv
 from leap.errors import RunError, UsageError
 from leap.randomness import derive, generator
@@ -78,6 +79,11 @@ class Stages:
             found = self._made[name, copy, count] = Stage(env)
         return found
 
+    def filmed(self, name: str) -> Filmed:
+        """One environment of a game that also shows its screen, for the caller alone, who closes it."""
+        with _as_usage():
+            return Filmed(self._make(name, 1))
+
     def close(self) -> None:
         """Let go of all environments."""
         for stage in self._made.values():
@@ -101,6 +107,10 @@ class Play:
         """Actions [E] drawn from the policy with these parameters."""
         device = next(iter(named.values())).device
         logits, _ = functional_call(module, dict(named), (torch.from_numpy(self.obs).to(device),))
+        return self.draw(logits)
+
+    def draw(self, logits: Tensor) -> np.ndarray:
+        """Actions [E] drawn from the legal ones of logits [E, A]."""
         chosen: np.ndarray = drawn(logits[:, : self._actions], self.stream).numpy()
         return chosen
 
@@ -127,6 +137,10 @@ class Play:
         return found
 
 
+Choose = Callable[[Sequence[Play]], Iterable[np.ndarray]]
+"""Chooses the actions [E] of each of T games; what is not asked for yet need not be chosen."""
+
+
 def drawn(logits: Tensor, stream: torch.Generator) -> Tensor:
     """Actions [E] on the CPU from logits [E, A]; one uniform number each, whatever A.
 
@@ -137,10 +151,46 @@ def drawn(logits: Tensor, stream: torch.Generator) -> Tensor:
         >>> drawn(torch.tensor([[0.0, 99.0, 0.0], [99.0, 0.0, 0.0]]), torch.Generator().manual_seed(0))
         tensor([1, 0])
     """
-    rows = logits.double().cpu()
+    rows = logits.cpu().double()
     known = rows.isfinite().all(dim=-1, keepdim=True)
     below = torch.where(known, rows, 0).softmax(dim=-1).cumsum(dim=-1)[:, :-1]  # the last action takes what is left
     return (torch.rand(len(rows), 1, generator=stream, dtype=torch.float64) >= below).sum(dim=-1)
+
+
+def one_by_one(module: torch.nn.Module, points: Sequence[Mapping[str, Tensor]]) -> Choose:
+    """Each game acts with its own parameters, and its simulators run while the next game chooses."""
+    return lambda plays: (play.choose(module, named) for play, named in zip(plays, points, strict=True))
+
+
+def together(module: torch.nn.Module, points: Mapping[str, Tensor]) -> Choose:
+    """The same actions up to the order of summation from one forward pass over all games, parameters [T, ...].
+
+    On an accelerator that is one transfer of pictures, one batch of kernels and one synchronisation an agent step,
+    where game after game would have T of each.
+    """
+    device = next(iter(points.values())).device
+
+    def logits(named: Mapping[str, Tensor], obs: Tensor) -> Tensor:
+        found: Tensor = functional_call(module, dict(named), (obs,))[0]
+        return found
+
+    def choose(plays: Sequence[Play]) -> list[np.ndarray]:
+        obs = torch.from_numpy(np.stack([play.obs for play in plays])).to(device)
+        rows = vmap(logits)(dict(points), obs).cpu()  # GPU-CPU sync
+        return [play.draw(own) for play, own in zip(plays, rows, strict=True)]
+
+    return choose
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch computes in one thread: a forward pass of a few pictures gains nothing from more, and the simulators do."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class Record:
@@ -166,11 +216,12 @@ class Again:
     """Chooses actions uint8 [T, L, E] that were chosen before, in the order in which a roll-out asks for them."""
 
     def __init__(self, actions: np.ndarray) -> None:
-        self._rows = iter(actions.swapaxes(0, 1).reshape(-1, actions.shape[-1]))
+        self._rows = iter(actions.swapaxes(0, 1))
 
-    def __call__(self, task: int, play: Play) -> np.ndarray:
-        """The next actions [E]."""
-        return next(self._rows)
+    def __call__(self, plays: Sequence[Play]) -> Iterable[np.ndarray]:
+        """The next actions [T, E]."""
+        found: np.ndarray = next(self._rows)
+        return found
 
 
 def whole_episodes(play: Play, count: int, choose: Callable[[Play], np.ndarray], wanted: int) -> list[float]:

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
-from envs.tiny import TINY
+from envs.tiny import BEST, TINY
 from leap.errors import UsageError
 from tasks.games import Games
 
@@ -31,4 +31,5 @@ def tiny_games(train: Sequence[str], test: Sequence[str], **options: Any) -> Gam
             close = difflib.get_close_matches(name, TINY, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise UsageError(f"no tiny game {name!r}; {hint}Known: {', '.join(TINY)}")
-    return Games(lambda name, count: TINY[name](count), train, test, **options)
+    about = {"references": {name: {"best": BEST[name]} for name in (*train, *test)}}
+    return Games(lambda name, count: TINY[name](count), train, test, about=about, **options)

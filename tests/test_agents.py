@@ -9,9 +9,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from envs.tiny import TINY
 from leap.errors import UsageError
 from leap.layout import Layout
 from tasks.agents import NETWORKS, Agent, Head, initialize, initialize_head
+from tasks.games import Games
 
 
 @pytest.mark.parametrize(
@@ -110,3 +112,63 @@ def test_what_does_not_fit_is_refused() -> None:
         Agent((3, 84, 84), 4, "natur")
     with pytest.raises(UsageError, match="'nature' leaves nothing of a picture of 30 x 84; choose 'small'"):
         Agent((3, 30, 84), 4, "nature")
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_order_of_pictures_in_memory_changes_no_number(network: str) -> None:
+    agent = initialize(Agent((4, 84, 84), 6, network), torch.Generator().manual_seed(0)).double()
+    obs = torch.randint(256, (3, 4, 84, 84), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    strides: list[tuple[int, ...]] = []
+    agent.convs[1].register_forward_hook(lambda layer, given, found: strides.append(given[0].stride()))
+    with torch.no_grad():
+        acting = agent.features(obs)
+    learning = agent.features(obs)
+    torch.testing.assert_close(learning.detach(), acting, rtol=1e-12, atol=1e-13)
+    assert [stride[1] == 1 for stride in strides] == [False, True]  # channels last where a gradient is to be had
+    together = torch.func.vmap(agent.features)(obs.unsqueeze(1).expand(3, 2, 4, 84, 84))
+    torch.testing.assert_close(together[:, 1].detach(), acting, rtol=1e-12, atol=1e-13)
+
+
+def tiny(acting: str) -> Games:
+    return Games(
+        lambda name, count: TINY[name](count), ["catch", "seek"], ["sprint"], seed=0, environments=3, unroll=4,
+        network="small", acting=acting, evaluation_episodes=3,
+    )  # fmt: skip
+
+
+def test_games_act_alike_together_and_one_by_one() -> None:
+    ids, seeds = [0, 1, 2, 0], [1, 2, 3, 4]
+    rolled = {}
+    for acting in ("sequential", "batched", "auto"):
+        family = tiny(acting)
+        tasks = family.batch(ids, seeds)
+        theta = 4 * tasks.start(family.initial(0).double().expand(4, -1))  # four times: no longer nearly uniform
+        calls: list[int] = []
+        family.module.dense.register_forward_hook(lambda layer, given, found: calls.append(len(found)))  # noqa: B023
+        rolled[acting] = [part for step in range(3) for part in tasks.sample(theta, step)]
+        assert len(calls) == 3 * 4 * (1 if acting == "batched" else 4)
+    assert len({tuple(part.flatten().tolist()) for part in rolled["batched"][1]}) == 4
+    for other in ("batched", "auto"):
+        assert all(torch.equal(a, b) for a, b in zip(rolled["sequential"], rolled[other], strict=True))
+
+
+def test_acting_takes_one_thread_and_gives_the_others_back() -> None:
+    family, before, seen = tiny("auto"), torch.get_num_threads(), []
+    family.module.dense.register_forward_hook(lambda layer, given, found: seen.append(torch.get_num_threads()))
+    tasks = family.batch([0], [0])
+    try:
+        torch.set_num_threads(2)
+        theta = tasks.start(family.initial(0)[None])
+        tasks.sample(theta, 0)
+        tasks.score(theta)
+        assert set(seen) == {1} and torch.get_num_threads() == 2
+        with pytest.raises(ValueError, match="one row a game"):
+            tasks.sample(theta.expand(2, -1), 1)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_way_of_acting_that_there_is_not_is_refused() -> None:
+    with pytest.raises(UsageError, match="acting must be one of auto, sequential, batched, got 'vmap'"):
+        tiny("vmap")

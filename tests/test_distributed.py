@@ -13,7 +13,8 @@ import torch
 from processes import torchrun
 
 from leap import distributed
-from leap.cli import build
+from leap.cli import build, configuration
+from leap.cli.settings import Settings
 from leap.distributed import Place
 from leap.errors import UsageError
 
@@ -69,6 +70,17 @@ def test_a_process_takes_its_share_of_the_cores_unless_told(alone):
     assert distributed.threads() == 1
     alone.setenv("OMP_NUM_THREADS", "4")
     assert distributed.threads() is None
+
+
+def test_emulators_share_the_cores_whatever_torch_was_told(alone, monkeypatch):
+    asked = []
+    monkeypatch.setattr("tasks.atari.atari_games", lambda *names, threads, **options: asked.append(threads))
+    alone.setattr(os, "sched_getaffinity", lambda pid: set(range(16)), raising=False)
+    alone.setenv("OMP_NUM_THREADS", "4")
+    for processes, overrides in (("1", []), ("4", []), ("100", []), ("1", ["--tasks.threads", "3"])):
+        alone.setenv("LOCAL_WORLD_SIZE", processes)
+        build.family(configuration.load(Settings, [ROOT / "configs" / "atari" / "smoke.yaml"], overrides), "cpu")
+    assert asked == [16, 4, 1, 3]
 
 
 def test_each_process_of_a_machine_takes_its_own_gpu(alone):

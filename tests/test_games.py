@@ -553,6 +553,7 @@ def test_a_walk_is_taken_up_where_it_was_cut_short(tmp_path: Any) -> None:
 def test_the_rollout_drawn_last_is_the_same_after_a_restart() -> None:
     family, theta = games(), points(games(), 2)
     batch = family.batch([0, 1], [5, 6])
+    batch.remember()
     for step in range(3):
         last = batch.sample(theta, step)
     kept, following = batch.keep(), batch.sample(theta, 3)
@@ -560,9 +561,17 @@ def test_the_rollout_drawn_last_is_the_same_after_a_restart() -> None:
     other.take_up(kept)
     assert all(torch.equal(a, b) for a, b in zip(last, other.sample(theta, 2), strict=True))
     assert all(torch.equal(a, b) for a, b in zip(following, other.sample(theta, 3), strict=True))
-    fresh = family.batch([0, 1], [5, 6])
-    fresh.take_up(family.batch([0, 1], [5, 6]).keep())
+    fresh, untouched = (family.batch([0, 1], [5, 6]) for _ in range(2))
+    untouched.remember()
+    fresh.take_up(untouched.keep())
     assert torch.equal(fresh.sample(theta, 0)[0][:, 0], games().batch([0, 1], [5, 6]).sample(theta, 0)[0][:, 0])
+
+
+def test_a_walk_that_is_not_kept_notes_no_actions() -> None:
+    batch = games().batch([0], [5])
+    batch.sample(points(games(), 1), 0)
+    with pytest.raises(ValueError, match=r"call remember\(\) before it"):
+        batch.keep()
 
 
 def test_agent_steps_make_inner_steps() -> None:

@@ -33,6 +33,7 @@ def test_a_meta_step_descends_the_mean_meta_gradient():
     assert metrics["meta/update_norm"] == pytest.approx((expected - before).norm().item())
     assert metrics["meta/gradient_norm"] == pytest.approx(2 * metrics["meta/update_norm"])
     assert metrics["meta/lr"] == 0.5 and metrics["meta/bad_tasks"] == 0
+    assert metrics["time/inner_steps_per_s"] * metrics["time/meta_step_s"] == pytest.approx(4 * 5)
 
 
 def test_draws_pass_over_all_tasks_and_depend_on_step_and_seed():
@@ -134,7 +135,8 @@ def test_a_bad_task_is_left_out_and_counted(value, execution):
     family.sick, family.value = (ids[1],), value
     one = trainer(family, execution=execution)
     metrics = one.meta_step()
-    assert metrics["meta/bad_tasks"] == 1 and all(math.isfinite(v) for v in metrics.values())
+    assert (metrics["meta/bad_tasks"], metrics["meta/bad_share"]) == (1, 0.25)
+    assert all(math.isfinite(v) for v in metrics.values())
     healthy = [task for task in ids if task != ids[1]]
     away = one.family.initial(0) - family.minimum[healthy]
     power = torch.linalg.matrix_power(torch.eye(5, dtype=torch.float64) - 0.1 * family.curvature[healthy], 5)

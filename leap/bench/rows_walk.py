@@ -188,7 +188,7 @@ def parts_row(work: Workload, device: str, clock: Clock) -> Row:
 class Stopwatch:
     """Attributes every moment between `start` and `stop` to one part."""
 
-    PARTS = ("sample", "loss", "gradient", "update", "fold", "reduce", "meta-update", "rest")
+    PARTS: tuple[str, ...] = ("sample", "loss", "gradient", "update", "fold", "reduce", "meta-update", "rest")
 
     def __init__(self, synchronize: Callable[[], None], clock: Clock = time.perf_counter) -> None:
         self._synchronize, self._clock = synchronize, clock

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from leap.bench.row import Row
     from leap.bench.rows_walk import Workload
     from tasks.drawings import Drawings
+    from tasks.games import Games
 
 OPTIONS = [
     Option("--rows", "values", "Rows to measure; by default all.", "NAME"),
@@ -270,6 +271,51 @@ def _logme(under: Conditions) -> Row:
     return rows.logme_row(under.device, rows.TINY if under.tiny else rows.Size())
 
 
+def _atari(under: Conditions, network: str) -> Row:
+    """Breakout for both sides: 16 environments of 84 x 84 grey pictures, four in a stack, with sticky actions."""
+    from leap.bench import sb3
+    from leap.bench.rows_atari import Workload, atari_row
+    from leap.bench.timing import CLOCKS
+    from leap.cli import build
+    from tasks.agents import NETWORKS
+    from tasks.atari import Preprocessing, atari_games
+
+    settings, count = sb3.Settings(), 4 if under.tiny else 16
+
+    def family() -> Games:
+        return atari_games(
+            ["breakout"], ["pong"], seed=0, preprocessing=Preprocessing.COMMUNITY, device=under.device,
+            environments=count, unroll=settings.unroll, discount=settings.discount, entropy=settings.entropy,
+            value_weight=settings.value_weight, clip_reward=1.0, network=network,
+        )  # fmt: skip
+
+    def peer(own: sb3.Network | None, processes: bool) -> Any:
+        env = sb3.atari("Breakout", count, processes=processes, sticky=Preprocessing.COMMUNITY.sticky, seed=0)
+        return sb3.a2c(env, own, settings, seed=0)
+
+    designs = {"SB3": None if network == "mnih2013" else NETWORKS[network]}
+    if network == "mnih2013":
+        designs[f"SB3 with {network}"] = NETWORKS[network]
+    ways = {"DummyVecEnv": False}
+    if under.clock == "wall" and not under.tiny:  # the processor's clock does not see other processes
+        ways["SubprocVecEnv"] = True
+    peers = {
+        f"{name}, {way}": partial(peer, design and sb3.Network(design.convs, design.width), processes)
+        for name, design in designs.items()
+        for way, processes in ways.items()
+    }
+    setting = {"game": "breakout, 84x84x4 grey", "environments": count, "network": network}
+    return atari_row(
+        Workload(
+            family, count, peers, [name for name in peers if name.startswith("SB3, ")], settings,
+            2 if under.tiny else 20, build.execution("auto", under.device), setting,
+            least=2.5 if network == "mnih2013" else 1.6,
+        ),
+        under.device,
+        CLOCKS[under.clock],
+    )  # fmt: skip
+
+
 ROWS: dict[str, tuple[str, Callable[[Conditions], Row]]] = {
     "walk": ("what path measures and Leap add to a walk in time and memory, beside a plain torch loop", _walk),
     "parts": ("where the time of a meta-step with Leap goes", _parts),
@@ -287,4 +333,12 @@ ROWS: dict[str, tuple[str, Callable[[Conditions], Row]]] = {
     "fisher-task-distance": ("gradients and time of a pair's Fisher distance, in epochs of training", _fisher),
     "h-score": ("time and memory of an H-score beside a covariance product of its size", _h_score),
     "logme": ("time and memory of LogME beside an H-score of the same features", _logme),
+    "atari-nature": (
+        "our actor-critic beside Stable-Baselines3's A2C, both with Nature's network",
+        partial(_atari, network="nature"),
+    ),
+    "atari-mnih2013": (
+        "our actor-critic with the paper's network beside Stable-Baselines3's A2C with its default",
+        partial(_atari, network="mnih2013"),
+    ),
 }

@@ -11,17 +11,20 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import Tensor
 
 from leap import distributed, learners, optim
 from leap.batching import EXECUTIONS, Execution
 from leap.bench.row import synchronizer
 from leap.cli import settings as s
 from leap.cli.fields import ScheduleName
-from leap.errors import UsageError
+from leap.cli.schema import plain
+from leap.errors import RunError, UsageError
 from leap.execution import Choice, Engine, cache_file, candidates, choose
 from leap.precision import effect
 from leap.randomness import derive
-from leap.trainer import Family, Plan, Trainer
+from leap.run import RunFolder
+from leap.trainer import Family, Plan, Trainer, first
 from leap.walk import Fold, Walk, walk
 
 
@@ -94,10 +97,10 @@ def _games(tasks: s.Atari | s.TinyGames, settings: s.Settings, on: str) -> Famil
         name: getattr(tasks, name)
         for name in (
             "environments", "unroll", "discount", "gae", "entropy", "value_weight", "clip_reward", "reduction",
-            "life_cuts", "evaluation_episodes", "network",
+            "life_cuts", "evaluation_episodes", "network", "acting",
         )
     }  # fmt: skip
-    options |= {"seed": settings.seed, "device": on}
+    options |= {"seed": settings.seed, "device": on, "imitation": _imitation(tasks, settings)}
     if isinstance(tasks, s.TinyGames):
         from tasks.tiny_games import tiny_games
 
@@ -109,8 +112,22 @@ def _games(tasks: s.Atari | s.TinyGames, settings: s.Settings, on: str) -> Famil
         frame_skip=tasks.frame_skip, noop_max=tasks.noop_max, full_actions=tasks.full_actions,
     )  # fmt: skip
     return atari_games(
-        tasks.train or None, tasks.test or None, preprocessing=shown, threads=tasks.threads,
+        tasks.train or None, tasks.test or None, preprocessing=shown, threads=tasks.threads or distributed.cores(),
         most_actions=tasks.most_actions, **options,
+    )  # fmt: skip
+
+
+def _imitation(tasks: s.Atari | s.TinyGames, settings: s.Settings) -> Any:
+    from tasks.drawings import cache_folder
+    from tasks.game_data import Imitation
+
+    # of one game, whichever others there are
+    elsewhere = ("train", "test", "evaluation_episodes", "threads", "most_actions")
+    about = {name: value for name, value in plain(tasks).items() if name not in elsewhere}
+    return Imitation(
+        tasks.reference_steps, tasks.reference_examples, tasks.reference_random, tasks.reference_spacing,
+        tasks.reference_labels, functools.partial(inner, settings.inner), cache_folder() / "games",
+        {"tasks": about, "inner": plain(settings.inner)},
     )  # fmt: skip
 
 
@@ -227,6 +244,21 @@ def engine(choice: Any) -> Callable[..., Walk]:
         l2l.load()
         return l2l.walk
     return walk
+
+
+def learned(run: RunFolder, settings: s.Settings, tasks: Family) -> Tensor:
+    """Meta-parameters [n + e] of a finished run, which are what this learner keeps of these tasks.
+
+    Raises:
+        UsageError: the run has not finished.
+        RunError: the file is damaged, or of another model, learner, type or length.
+    """
+    meta = run.load_initialization(tasks.layout)
+    expected = first(learner(settings.learner), tasks, settings.seed)
+    if (meta.dtype, len(meta)) != (expected.dtype, len(expected)):
+        found, wanted = (f"{len(one)} numbers of {one.dtype}" for one in (meta, expected))
+        raise RunError(f"{run.initialization} holds another model or learner: {found}, expected {wanted}")
+    return meta
 
 
 def trainer(settings: s.Settings, tasks: Family, on: str, exchange: distributed.Exchange | None = None) -> Trainer:

@@ -77,10 +77,14 @@ def main(argv: Sequence[str]) -> int:
     unfinished = {name: settings for name, settings in check(out, runs, evaluate).items() if name in chosen}
     failures = sweep.carry_out(out, unfinished, base.compare.jobs, evaluate=evaluate) if unfinished else {}
     evaluated = [name for name, settings in runs.items() if sweep.is_evaluated(out / name, settings)]
-    if evaluate and evaluated and base.compare.leave_one_out:
-        leave_one_out.tell(out, runs, evaluated)
-    elif evaluate and evaluated:
-        _tell(out, [out / name for name in evaluated], list(axes(base.compare)))
+    if evaluate and evaluated:
+        from leap.run import tidied
+
+        with tidied(out, *((out / name).parent for name in evaluated)):
+            if base.compare.leave_one_out:
+                leave_one_out.tell(out, runs, evaluated)
+            else:
+                _tell(out, [out / name for name in evaluated], list(axes(base.compare)))
     if failures:
         told = [f"  {name}: {why}" for name, why in failures.items()]
         raise RunError("\n".join([f"{len(failures)} of {len(unfinished)} runs failed:", *told]))
@@ -197,13 +201,17 @@ def _tasks(run: tuple[str, Settings]) -> str:
 def _tell(out: Path, folders: list[Path], varied: Sequence[str]) -> None:
     """The table, the report and where the pictures are."""
     from leap.report import comparison_text, pictures, summarize, write_report
+    from leap.report.returns_rows import write_walks
     from leap.run import write_atomic
 
     summary = summarize(folders)
     report, picture = write_report(folders, out / "report.html"), pictures.comparison(summary, out / "comparison.png")
     write_atomic(out / "runs.csv", table(summary, varied).encode())
+    walks = write_walks(summary, out / "returns.csv")
     print(comparison_text(summary))
     print(f"report    {report}\npicture   {picture}\ntable     {out / 'runs.csv'}")
+    if walks:
+        print(f"walks     {walks}")
     print(f"curves    {out}/*/pictures/learning-curves.png")
     if any(out.glob("*/wandb/offline-run-*")):
         print(f"wandb     logged offline; to send it to an account: wandb sync {out}/*/wandb/offline-run-*")

@@ -7,31 +7,45 @@ from pathlib import Path
 
 from leap.cli import configuration
 from leap.cli.arguments import Option, help_text, split
+from leap.cli.filming import counted, episodes
 from leap.cli.settings import Settings
 from leap.errors import UsageError
 
-OPTIONS: list[Option] = []
-USAGE = "leap evaluate RUN_FOLDER ... [--evaluate.FIELD VALUE ...]"
+OPTIONS = [
+    Option(
+        "--video",
+        "value",
+        "Of games: film N whole episodes of each and of either initialization where their walks end, by default one, "
+        "into the run's videos/.",
+        "[N]",
+    ),
+    Option(
+        "--paths",
+        "flag",
+        "Draw the walks of the first evaluation seed in the plane that shows most of them, pictures/paths.png.",
+    ),
+]
+USAGE = "leap evaluate RUN_FOLDER ... [--video [N]] [--paths] [--evaluate.FIELD VALUE ...]"
 ABOUT = "Walk held-out tasks from the run's initialization and from the random one; write evaluation.json and pictures."
 
 
 def main(argv: Sequence[str]) -> int:
     """Evaluate; see `leap evaluate --help`."""
-    given = split(argv, OPTIONS)
+    given = split(counted(argv), OPTIONS)
     if given.options["help"]:
         print(help_text(USAGE, ABOUT, OPTIONS, configuration.help_for(Settings, prog="leap evaluate")))
         return 0
     if not given.files:
         raise UsageError(f"name at least one run folder: {USAGE}")
+    videos = episodes(given.options["video"])
     for folder in given.files:
-        _evaluate(Path(folder), given.overrides)
+        _evaluate(Path(folder), given.overrides, videos, given.options["paths"])
     return 0
 
 
-def _evaluate(folder: Path, overrides: Sequence[str]) -> None:
-    from tqdm import tqdm
-
+def _evaluate(folder: Path, overrides: Sequence[str], videos: int, paths: bool) -> None:
     from leap.cli import lifecycle
+    from leap.cli.progress import Levels, Line
     from leap.report import comparison_text, summarize
     from leap.run import RunFolder
 
@@ -39,11 +53,11 @@ def _evaluate(folder: Path, overrides: Sequence[str]) -> None:
     asked = configuration.load(Settings, [run.path / "config.yaml"], overrides)
     settings = lifecycle.reconcile(run, asked)
     repetitions = settings.evaluate.repetitions * 2
-    with tqdm(total=repetitions, unit="walk", desc=f"evaluating {run.name}", disable=None, dynamic_ncols=True) as bar:
-
-        def advance() -> None:
-            bar.update()
-
-        lifecycle.evaluate(run, settings, advance)
+    with Line(repetitions, "repetition", f"evaluating {run.name}") as line:
+        lifecycle.evaluate(run, settings, Levels(line), videos=videos, paths=paths)
     print(comparison_text(summarize([run.path])))
     print(f"results  {run.path / 'evaluation.json'}\npicture  {run.path / 'pictures' / 'learning-curves.png'}")
+    if paths:
+        print(f"paths    {run.path / 'pictures' / 'paths.png'}")
+    if videos:
+        print(f"videos   {run.path / 'videos'}")

@@ -38,6 +38,18 @@ class GameTasks:
     """Whole episodes of the final score of a game."""
     network: Literal["mnih2013", "nature", "small"] = "mnih2013"
     """The agent's network; all but its heads is meta-learned."""
+    acting: Literal["auto", "sequential", "batched"] = "auto"
+    """How games that walk together choose actions: one after another, or in one forward pass; auto: that on a GPU."""
+    reference_steps: Count = 1_000_000
+    """Agent steps that the agent learns whose actions a measuring takes as labels; from a random initialization."""
+    reference_examples: Count = 2000
+    """States to imitate it in; half as many more for testing."""
+    reference_random: Share = 0.25
+    """Share of uniformly random actions in the play that makes these states."""
+    reference_spacing: Count = 16
+    """Steps in a row of an environment of which one state is kept."""
+    reference_labels: Literal["likeliest", "drawn"] = "likeliest"
+    """Its most probable action, or one drawn from its policy: where one action is always the best, that has classes."""
 
     def problems(self) -> list[str]:
         """What cannot be, beyond a field's own range."""
@@ -76,7 +88,7 @@ class Atari(GameTasks):
     most_actions: Count | None = 10
     """Most actions that a game of pretraining may know: the paper's rule."""
     threads: Annotated[int, Field(ge=0)] = 0
-    """Threads of a game's emulators; 0: as many as there are cores."""
+    """Threads of a game's emulators; 0: this process's share of the cores."""
 
 
 @dataclass(frozen=True)
@@ -93,3 +105,9 @@ class TinyGames(GameTasks):
     """Copies of a game that are played side by side: the batch."""
     network: Literal["mnih2013", "nature", "small"] = "small"
     """The agent's network; all but its heads is meta-learned."""
+    acting: Literal["auto", "sequential", "batched"] = "auto"
+    """How games that walk together choose actions: one after another, or in one forward pass; auto: that on a GPU."""
+    reference_steps: Count = 60_000
+    """Agent steps that the agent learns whose actions a measuring takes as labels; from a random initialization."""
+    reference_examples: Count = 1000
+    """States to imitate it in; half as many more for testing."""

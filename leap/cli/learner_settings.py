@@ -24,6 +24,30 @@ class Leap:
     """Count the segment that ends at theta^K."""
     jacobian: Literal["identity", "exact"] = "identity"
     """`exact` is for small models."""
+    height: Literal["loss", "average", "scaled", "return"] = "loss"
+    """What the loss coordinate is: the loss of each step, its moving average, the loss scaled by its standard deviation
+    along the walk, or minus the mean return, scaled likewise (actor-critics alone)."""
+    height_decay: Decay | None = None
+    """Decay of the moving average (height average); by default 0.99."""
+
+    def problems(self, tasks: str) -> list[str]:
+        """What cannot be, beyond a field's own range, with tasks of this name."""
+        found = []
+        if self.height_decay is not None and self.height != "average":
+            found.append(
+                f"learner.height_decay: is the moving average's, got {self.height_decay} with height {self.height}; "
+                "leave it out, or use height average"
+            )
+        if self.height != "loss" and not self.loss_coordinate:
+            found.append(
+                f"learner.height: {self.height} needs the loss coordinate, which is off; leave one of the two out"
+            )
+        if self.height == "return" and tasks not in ("atari", "tiny_games", "custom"):
+            found.append(
+                f"learner.height: return needs tasks that record a return, which {tasks} does not; "
+                "use loss, average or scaled"
+            )
+        return found
 
 
 @dataclass(frozen=True)

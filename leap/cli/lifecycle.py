@@ -16,21 +16,28 @@ import torch
 from leap import distributed, tracking
 from leap.batching import EXECUTIONS
 from leap.cli import build, configuration
-from leap.cli.saving import keep_walks, saving, snapshot
+from leap.cli.filming import Filming
+from leap.cli.kept_paths import MEASURE, KeptPaths, each_of
+from leap.cli.progress import watched
+from leap.cli.saving import keep_walks, kept_evaluation, saving, snapshot
 from leap.cli.settings import Settings
 from leap.distributed import Alone, Exchange
-from leap.errors import UsageError
+from leap.errors import RunError, UsageError
 from leap.evaluate import evaluate as walk_and_score
+from leap.pieces import length
 from leap.provenance import provenance
 from leap.report import pictures
 from leap.run import Checkpoint, RunFolder, write_atomic
 from leap.trainer import Trainer
 from leap.walk import Fold
 
-Progress = Callable[[int, dict[str, float]], None]
+Progress = Callable[[int, dict[str, float | None]], None]
 Say = Callable[[str], None]
 # may differ when a run goes on
-FREE = ("tracking", "wandb", "evaluate", "compare", "measure", "train.checkpoint_every", "train.keep_every")
+FREE = (
+    *("tracking", "wandb", "evaluate", "compare", "measure", "train.checkpoint_every", "train.keep_every"),
+    "tasks.reference_",  # of games: what they are measured with, which no training sees
+)
 
 
 ALONE = Alone()
@@ -41,7 +48,7 @@ def _to_stderr(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def _unheard(step: int, metrics: dict[str, float]) -> None:
+def _unheard(step: int, metrics: dict[str, float | None]) -> None:
     """Progress nobody asked for."""
 
 
@@ -74,6 +81,7 @@ def resume(
 ) -> RunFolder:
     """Continue a run where its last whole checkpoint stands, alone or as the first of several processes."""
     with run.lock():
+        _check_tracked(run, settings)
         _, trainer = _prepare(exchange.tell(_as_before(run, settings)), exchange)
         checkpoint = run.load()
         if checkpoint is not None:
@@ -109,12 +117,18 @@ def _tell_engine(about: Mapping[str, Any], say: Say) -> None:
 def _as_before(run: RunFolder, settings: Settings) -> Settings:
     """With the execution that the run chose when it began: another one would give other round-off."""
     try:
-        chosen = json.loads((run.path / "provenance.json").read_text())["execution"]
-    except (OSError, ValueError, KeyError, TypeError):  # of an earlier version, or removed: chosen anew
+        chosen = run.recorded("execution")
+    except RunError:  # of an earlier version, or removed: chosen anew
         return settings
     if settings.train.execution != "auto" or chosen not in EXECUTIONS:
         return settings
     return dataclasses.replace(settings, train=dataclasses.replace(settings.train, execution=chosen))
+
+
+def _check_tracked(run: RunFolder, settings: Settings) -> None:
+    """Refuse what cannot be tracked before anything is written."""
+    if settings.tracking != "none":
+        run.recorded("run_id")
 
 
 def settings_of(run: RunFolder) -> Settings:
@@ -142,8 +156,14 @@ def reconcile(run: RunFolder, asked: Settings) -> Settings:
     how_often = {name: getattr(asked.train, name) for name in ("checkpoint_every", "keep_every")}
     return dataclasses.replace(
         own, tracking=asked.tracking, wandb=asked.wandb, evaluate=asked.evaluate, measure=asked.measure,
-        train=dataclasses.replace(own.train, **how_often),
+        train=dataclasses.replace(own.train, **how_often), tasks=_measured_with(own.tasks, asked.tasks),
     )  # fmt: skip
+
+
+def _measured_with(own: Any, asked: Any) -> Any:
+    """The tasks of a run, of which those settings are taken from what is asked now that only measuring reads."""
+    names = [field.name for field in dataclasses.fields(own) if field.name.startswith("reference_")]
+    return dataclasses.replace(own, **{name: getattr(asked, name) for name in names})
 
 
 def evaluate(
@@ -152,42 +172,58 @@ def evaluate(
     progress: Callable[[], None] = lambda: None,
     say: Say = _to_stderr,
     known: dict[str, Any] | None = None,
+    videos: int = 0,
+    paths: bool = False,
 ) -> dict[str, Any]:
     """Evaluate a finished run's initialization beside the random one it started from; write figures and pictures.
 
-    `known` remembers the last random initialization's walks for runs that differ in their learner alone.
+    `known` remembers the last random initialization's walks for runs that differ in their learner alone. `videos` are
+    whole episodes of each game and initialization, filmed where its walk ends. With `paths` the points
+    that walks pass are drawn in a plane.
     """
     with run.lock():
+        _check_tracked(run, settings)
         on = build.device(settings.device)
         family = build.family(settings, on)
         fold = build.learner(settings.learner)
-        meta = run.load_initialization(family.layout).to(on)
+        meta = build.learned(run, settings, family).to(on)
         choice = settings.evaluate
+        filming = Filming(run, settings, family, videos, say) if videos else None
+        kept = KeptPaths(run, settings, family, fold) if paths else None
+        tasks = len(family.ids(choice.split))
+        seen = watched(family, progress, lambda task: length(family, task, choice.steps, choice.epochs), tasks)
 
-        def walked(theta: torch.Tensor, learner: Fold | None) -> dict[str, Any]:
-            return walk_and_score(
-                family,
-                theta,
-                learner=learner,
-                inner=functools.partial(build.inner, settings.inner),
-                steps=choice.steps,
-                epochs=choice.epochs,
-                validate_every=choice.validate_every,
-                patience=choice.patience,
-                seed=settings.seed,
-                evaluation_seeds=range(choice.repetitions),
-                which=choice.split,
-                execution=build.execution(settings.train.execution, on),
-                progress=progress,
-            )
+        def walked(name: str, theta: torch.Tensor, learner: Fold | None) -> dict[str, Any]:
+            alone = filming or kept  # the end of a walk is seen by the process that walked it alone
+            with kept_evaluation(run, settings, None if alone else name) as keeper:
+                found = walk_and_score(
+                    seen,
+                    theta,
+                    learner=learner,
+                    inner=functools.partial(build.inner, settings.inner),
+                    steps=choice.steps,
+                    epochs=choice.epochs,
+                    validate_every=choice.validate_every,
+                    patience=choice.patience,
+                    seed=settings.seed,
+                    evaluation_seeds=range(choice.repetitions),
+                    which=choice.split,
+                    execution=build.execution(settings.train.execution, on),
+                    measures=kept.measures(name) if kept else None,
+                    progress=progress,
+                    finished=each_of(name, filming, kept),
+                    keep=keeper,
+                )
+            found.pop(MEASURE, None)
+            return found
 
-        results = {settings.learner.name: walked(meta, fold)}
+        results = {settings.learner.name: walked(settings.learner.name, meta, fold)}
         # a random initialization walks with the plain optimizer
         same = _same_random_walks(settings, on)
         known = {} if known is None else known
-        if same not in known:
+        if same not in known or filming or kept:
             known.clear()
-            known[same] = walked(family.initial(settings.seed), None)
+            known[same] = walked("none", family.initial(settings.seed), None)
         results["none"] = known[same]
         document = {
             "format": 1,
@@ -198,14 +234,21 @@ def evaluate(
             "asked": dataclasses.asdict(choice),
             "evaluation_seeds": list(range(choice.repetitions)),
             "tasks": [family.name(task) for task in family.ids(choice.split)],
+            "pretraining_tasks": len(family.ids("train")),
             "learner": settings.learner.name,
             "seed": settings.seed,
             **(family.told(choice.steps) if hasattr(family, "told") else {}),
             "initializations": results,
         }
-        write_atomic(run.path / "evaluation.json", (json.dumps(document) + "\n").encode())
         (run.path / "pictures").mkdir(exist_ok=True)
         pictures.learning_curves(document, run.path / "pictures" / "learning-curves.png")
+        if filming:
+            filming.finish()
+        if kept:
+            kept.finish()
+        # the last file: where it stands, `leap compare` evaluates no more
+        write_atomic(run.path / "evaluation.json", (json.dumps(document) + "\n").encode())
+        run.forget_walks()
         _track_evaluation(run, settings, document, say)
     return document
 
@@ -244,7 +287,11 @@ def _train(run: RunFolder, settings: Settings, trainer: Trainer, progress: Progr
     if finished:
         return
     keep_walks(RunFolder(trainer.exchange.tell(run.path.resolve())), settings, trainer, say)
-    rows = run.rewind(trainer.step)
+    family, plan = trainer.family, trainer.plan
+    trainer.family = watched(
+        family, progress, lambda task: length(family, task, plan.inner_steps, plan.epochs), plan.meta_batch
+    )
+    rows, trainer.noticed = run.rewind(trainer.step), say
     tracker = _tracker(run, settings, "train", rows or None, say)
     code = 1
     try:
@@ -268,16 +315,15 @@ def _tracker(
     run: RunFolder, settings: Settings, job: str, rows: list[dict[str, Any]] | None, say: Say
 ) -> tracking.Tracker:
     """Tracking as the settings want it; a run's evaluation is a wandb run of its own in the same group."""
-    about = json.loads((run.path / "provenance.json").read_text())
-    wandb = settings.wandb
+    wandb, tracked = settings.wandb, settings.tracking != "none"
     suffix = "" if job == "train" else f"-{job}"
     return tracking.open_tracker(
-        mode="disabled" if settings.tracking == "none" else wandb.mode,
+        mode=wandb.mode if tracked else "disabled",
         project=wandb.project,
         entity=wandb.entity,
         run_folder=run.path,
         run_name=run.name + suffix,
-        run_id=about["run_id"] + suffix,
+        run_id=run.recorded("run_id") + suffix if tracked else "",
         group=wandb.group or settings.tasks.name,
         tags=[settings.learner.name, f"seed {settings.seed}"],
         job_type=job,

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 OPTIONS = [
     Option("--tasks", "values", "Tasks to measure, by name; by default all of the split that evaluation uses.", "NAME"),
     Option(
-        "--distances", "values", "What to measure: path, reachability, fisher, task2vec, convergence, dynamic.", "NAME"
+        "--distances",
+        "values",
+        "What to measure: path, reachability, fisher, task2vec, convergence, dynamic; of games also returns.",
+        "NAME",
     ),
     Option(
         "--transferability",
@@ -112,24 +115,22 @@ def _asked_for(distances: list[str] | None, scores: list[str] | None) -> list[st
 
 
 def _measure(run: RunFolder, settings: Settings, given: Arguments) -> None:
-    from tqdm import tqdm
-
     from leap import distributed
     from leap.cli import measure_text, measures
+    from leap.cli.progress import Line
 
     here = distributed.place()
     measuring = measures.measuring(run, settings, given.options["tasks"])
     share = sum(len(stage[here.rank :: here.world]) for stage in measuring.stages())
-    with tqdm(total=share, unit="item", desc=f"measuring {run.name}", disable=None if here.first else True) as bar:
+    with Line(share, "item", f"measuring {run.name}", quiet=not here.first) as line:
 
         def progress(item: Item) -> None:
-            bar.set_postfix_str(item.kind, refresh=False)
-            bar.update()
+            line.advance(item.kind)
 
         try:
             measuring.carry_out(progress)
         except KeyboardInterrupt:
-            bar.close()
+            line.close()
             print("\nstopped; repeat the command to go on", flush=True)
             raise
     if here.first:

@@ -9,7 +9,7 @@ from pydantic import Field
 from leap.cli.fields import Count, Decay, Rate, Seed, Share
 from leap.errors import UsageError
 
-DistanceName = Literal["path", "reachability", "fisher", "task2vec", "convergence", "dynamic"]
+DistanceName = Literal["path", "reachability", "fisher", "task2vec", "convergence", "dynamic", "returns"]
 ScoreName = Literal[
     "all", "h_score", "transferability", "h_score_adjusted", "h_score_shrunk", "leep", "nce", "nleep", "logme",
     "transrate", "transrate_centred", "gbc", "parc", "sfda", "probe", "source_accuracy", "log_samples",
@@ -39,7 +39,8 @@ class Measure:
     distances: Annotated[tuple[DistanceName, ...], Field(min_length=1)] = (
         "path", "reachability", "fisher", "task2vec", "convergence", "dynamic",
     )  # fmt: skip
-    """What is measured; `path` alone needs nothing but walks, the others learn every task and every pair."""
+    """What is measured; `path` alone needs nothing but walks, the others learn every task and every pair. `returns`, of
+    games alone, learns every game from every other one's solution."""
     transferability: tuple[ScoreName, ...] = ()
     """Scores of transferability, or `all`: of the initialization where `path` is measured, from task to task where any
     other distance is. Baselines come with any."""

@@ -26,13 +26,18 @@ def _walked(paths: Mapping[str, Any]) -> list[str]:
     """Means over tasks and repetitions, and whether a task that is far away ends worse."""
     if not paths:
         return []
-    measures = ("path_length", "path_length_until", "path_length_parameters", "fisher_rao_length", "test_error")
-    rows = [["initialization", *measures, "length & error", "until & error"]]
+    ends = ("test_return", "return_area") if _games(paths) else ("test_error",)
+    measures = ("path_length", "path_length_until", "path_length_parameters", "fisher_rao_length", *ends)
+    word = ends[0].removeprefix("test_")
+    rows = [["initialization", *measures, f"length & {word}", f"until & {word}"]]
     for name, found in paths["initializations"].items():
-        rows.append(
-            [name, *(_mean(found.get(one)) for one in measures), *(_far_and_wrong(found, one) for one in measures[:2])]
-        )
+        goes = [_far_and_wrong(found, one, ends[0]) for one in measures[:2]]
+        rows.append([name, *(_mean(found.get(one)) for one in measures), *goes])
     return ["", f"walks to {len(paths['tasks'])} held-out tasks (means; Spearman over tasks)", *columns(rows)]
+
+
+def _games(paths: Mapping[str, Any]) -> bool:
+    return any("test_return" in found for found in paths["initializations"].values())
 
 
 def _mean(values: Sequence[Sequence[float | None]] | None) -> str:
@@ -44,8 +49,8 @@ def _mean(values: Sequence[Sequence[float | None]] | None) -> str:
     return f"{sum(known) / len(known):.4g}" + (f" ({share:.0%} of walks)" if share < 1 else "")
 
 
-def _far_and_wrong(found: Mapping[str, Any], measure: str) -> str:
-    """Rank correlation of a length and the final error over tasks, each a mean over repetitions.
+def _far_and_wrong(found: Mapping[str, Any], measure: str, end: str) -> str:
+    """Rank correlation of a length and the final error (or return) over tasks, each a mean over repetitions.
 
     A length that was not reached is beyond all that were.
     """
@@ -53,7 +58,7 @@ def _far_and_wrong(found: Mapping[str, Any], measure: str) -> str:
 
     try:
         lengths = np.nan_to_num(np.array(found[measure], dtype=float), nan=np.inf).mean(axis=0)
-        return _figure(spearman(lengths, np.array(found["test_error"], dtype=float).mean(axis=0)))
+        return _figure(spearman(lengths, np.array(found[end], dtype=float).mean(axis=0)))
     except (KeyError, ValueError):  # a family without errors, or no order among the tasks
         return "-"
 
@@ -74,7 +79,8 @@ def _related(relations: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _selected(relations: Sequence[Mapping[str, Any]]) -> list[str]:
     """Scores against one outcome of fine-tuning: who orders the sources of a target best."""
-    outcome = "tuned_error" if any(one["y"] == "tuned_error" for one in relations) else "epochs"
+    known = {one["y"] for one in relations}
+    outcome = next((name for name in ("area_lost", "tuned_error") if name in known), "epochs")
     found = sorted(
         (one for one in relations if one["y"] == outcome and one["selection"]["weighted_tau"]["mean"] is not None),
         key=lambda one: -one["selection"]["weighted_tau"]["mean"],

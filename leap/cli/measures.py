@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from tqdm import tqdm
 
+from leap import distributed
 from leap.cli import build, lifecycle
 from leap.cli.schema import plain
 from leap.cli.settings import Settings
@@ -21,7 +23,7 @@ from leap.measure.context import Context
 from leap.measure.measuring import Measuring
 from leap.measure.paths import Walks
 from leap.measure.plan import Plan
-from leap.measure.problem import Measurable, check_per_sample, measurable
+from leap.measure.problem import Measurable, check_per_sample, measurable, stands_in
 from leap.measure.store import Store, digest
 from leap.run import RunFolder, write_atomic
 from leap.trainer import Family
@@ -42,19 +44,32 @@ def measuring(run: RunFolder, settings: Settings, names: Sequence[str] | None) -
         torch.set_num_threads(settings.train.threads)
     on = build.device(settings.device)
     family = build.family(settings, on)
-    meta = run.load_initialization(family.layout).to(on)
+    meta = build.learned(run, settings, family).to(on)
     tasks = _tasks(family, settings.evaluate.split, names)
     options = dataclasses.asdict(settings.measure)
     distances, scores, _ = (options.pop(name) for name in ("distances", "transferability", "level"))
     store = _store(run, settings, meta)
     context = Context(cast(Measurable, family), Plan(**options), _learned(settings, meta), store)
+    if "returns" in distances and not stands_in(family):
+        raise UsageError(f"--distances returns is of games, which {settings.tasks.name} is not; ask for convergence")
     if set(distances) != {"path"}:
-        measurable(family)
+        _prepare(measurable(family), tasks)
         context.check(tasks, distances)
-    elif scores:
-        measurable(family)
+    if scores and "path" in distances:
+        _prepare(measurable(family), family.ids(settings.evaluate.split))
     store.prepare()
     return Measuring(context, _walks(settings, family, meta, on), distances, tasks, _scores(scores))
+
+
+def _prepare(family: Measurable, tasks: Sequence[int]) -> None:
+    """Data that have to be made first, each by one of the processes; they are kept, and the others find them."""
+    if not stands_in(family):
+        return
+    here = distributed.place()
+    share = tasks[here.rank :: here.world]
+    for task in tqdm(share, unit="task", desc="labelled data", disable=None if here.first else True):
+        family.dataset(task)
+    distributed.wait()
 
 
 def finish(run: RunFolder, settings: Settings, done: Measuring) -> tuple[dict[str, Any], list[Path]]:
@@ -105,8 +120,8 @@ def _walks(settings: Settings, family: Family, meta: torch.Tensor, on: str) -> W
 
 def _level(settings: Settings, family: Family) -> float | None:
     """The level asked for, or half the loss of guessing where all tasks have as many classes."""
-    if settings.measure.level is not None or not hasattr(family, "dataset"):
-        return settings.measure.level
+    if settings.measure.level is not None or not hasattr(family, "dataset") or stands_in(family):
+        return settings.measure.level  # the loss of walks that learn something else than the data guesses at nothing
     known = cast(Measurable, family)
     classes = {known.dataset(task).classes for task in family.ids(settings.evaluate.split)}
     return math.log(classes.pop()) / 2 if len(classes) == 1 else None
@@ -114,13 +129,15 @@ def _level(settings: Settings, family: Family) -> float | None:
 
 def _separable(family: Family, meta: torch.Tensor, split: str) -> bool:
     """Whether the Fisher-Rao length exists: a classifier all of whose inputs are looked at one by one."""
+    if family.layout.shared != family.layout.n:
+        return False
     try:
         known = measurable(family)
         for task in family.ids(split)[:1]:
             check_per_sample(known, meta[: family.layout.trunk], known.dataset(task).inputs)
     except UsageError:  # the walks are measured without it, and the document has no such key
         return False
-    return family.layout.shared == family.layout.n
+    return True
 
 
 def _store(run: RunFolder, settings: Settings, meta: torch.Tensor) -> Store:

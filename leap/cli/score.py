@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
+import lzma
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -35,6 +37,8 @@ classes can be compared: H-score per class, LEEP above guessing, GBC per pair.
 
 scores: {", ".join(NAMES)}"""
 REQUIRED, OPTIONAL = ("features", "labels"), ("source_probabilities",)
+_DAMAGED = (lzma.LZMAError, SyntaxError, TypeError, tokenize.TokenError, RecursionError, MemoryError, OverflowError)
+"""What a damaged packing or header of an array raises beside, or one that claims more than there is memory for."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -69,7 +73,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
             _check_names(path, held.files)
             return {name: held[name] for name in (*REQUIRED, *OPTIONAL) if name in held.files}
     # zipfile raises NotImplementedError for compressions that it cannot undo
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError, NotImplementedError) as error:
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError, NotImplementedError, *_DAMAGED) as error:
         raise RunError(
             f"{path} cannot be read as .npz ({error}); write plain arrays of numbers: "
             'numpy.savez("features.npz", features=..., labels=...)'

@@ -121,8 +121,8 @@ class Evaluate:
     """Steps each held-out task walks."""
     repetitions: Count = 3
     """Walks a task, with different batches."""
-    split: Literal["validation", "test"] = "test"
-    """Which tasks: `validation` for choices, `test` for results."""
+    split: Literal["validation", "test", "train"] = "test"
+    """Which tasks: `validation` for choices, `test` for results, `train` for those that pretraining saw."""
     epochs: Rate | None = None
     """Passes over its own training data, instead of steps (tasks that know an epoch: multi_cv)."""
     validate_every: Count | None = None
@@ -202,6 +202,7 @@ class Settings:
         """What cannot be, beyond a field's own range."""
         found = list(self.tasks.problems()) if hasattr(self.tasks, "problems") else []
         found += self.measure.problems()
+        found += self.learner.problems(self.tasks.name) if isinstance(self.learner, Leap) else []
         if getattr(self.inner, "nesterov", False) and not getattr(self.inner, "momentum", 0.0):
             found.append("inner.nesterov: needs inner.momentum above 0, got 0.0")
         if self.learner.name in WALK_ON and (self.meta.name, self.meta.lr, self.meta.options) != ("SGD", 1.0, {}):

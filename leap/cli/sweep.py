@@ -14,11 +14,12 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from leap.cli.endings import SIGNALS, interruptible
 from leap.cli.places import Place, machine, settle
 from leap.cli.settings import Settings
 from leap.errors import LeapError
@@ -43,19 +44,16 @@ def carry_out(
     Raises:
         KeyboardInterrupt: Ctrl-C or SIGTERM; all runs have been saved.
     """
-    from tqdm import tqdm
+    from leap.cli.progress import Line
 
     device = next(iter(runs.values())).device
     total = sum(length(settings, evaluate) for settings in runs.values())
-    with (
-        _interruptible(),
-        tqdm(total=total, unit="step", desc="all runs", disable=None, dynamic_ncols=True) as bar,
-    ):
-        crew = _Crew(out, runs, evaluate, bar)
+    with interruptible(), Line(total, "step", "all runs") as line:
+        crew = _Crew(out, runs, evaluate, line)
         try:
             crew.work(machine(jobs, device, len(runs)))
         except BaseException as error:
-            bar.close()
+            line.close()
             if isinstance(error, KeyboardInterrupt):
                 print("\nstopping; repeat the command to go on", flush=True)
             crew.stop()
@@ -95,9 +93,9 @@ class _Worker:
 class _Crew:
     """The workers, the runs that wait for one, and what became of the others."""
 
-    def __init__(self, out: Path, runs: Mapping[str, Settings], evaluate: bool, bar: Any) -> None:
+    def __init__(self, out: Path, runs: Mapping[str, Settings], evaluate: bool, line: Any) -> None:
         self.failures: dict[str, str] = {}
-        self._out, self._runs, self._evaluate, self._bar = out, runs, evaluate, bar
+        self._out, self._runs, self._evaluate, self._line = out, runs, evaluate, line
         self._waiting = deque(runs)
         self._reached: dict[str, int] = {}
         self._workers: dict[Connection, _Worker] = {}
@@ -155,12 +153,11 @@ class _Crew:
     def _fail(self, worker: _Worker, why: str) -> None:
         assert worker.run is not None
         self.failures[worker.run] = why
-        self._bar.write(f"failed    {worker.run}: {why}", file=sys.stderr)
+        self._line.write(f"failed    {worker.run}: {why}")
         worker.run = None
 
     def _move(self, name: str, reached: int) -> None:
-        self._bar.set_postfix_str(name, refresh=False)
-        self._bar.update(reached - self._reached.get(name, 0))
+        self._line.reach(self._line.done + reached - self._reached.get(name, 0), name)
         self._reached[name] = reached
 
 
@@ -181,7 +178,7 @@ def work(
 
     done = settings.train.meta_steps
 
-    def trained(step: int, metrics: dict[str, float]) -> None:
+    def trained(step: int, metrics: dict[str, float | None]) -> None:
         tell(step)
 
     def evaluated() -> None:
@@ -201,7 +198,9 @@ def is_evaluated(folder: Path, settings: Settings) -> bool:
     """Whether the evaluation in the folder is the one these settings ask for."""
     try:
         document = json.loads((folder / "evaluation.json").read_text())
-    except (OSError, ValueError):  # missing or damaged: evaluated anew
+    except (OSError, ValueError, RecursionError):  # missing or damaged: evaluated anew
+        return False
+    if not isinstance(document, dict):
         return False
     choice = settings.evaluate
     if "asked" in document:
@@ -218,7 +217,9 @@ def length(settings: Settings, evaluate: bool = True) -> int:
 def _serve(connection: Connection, place: Place, evaluate: bool) -> None:
     """Life of a worker: settle down, then a run after another until there is none."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # reaches every process of a terminal; the parent decides about runs
-    signal.signal(signal.SIGTERM, _stop)
+    for name in SIGNALS:  # a scheduler may send them to every process of a job
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _stop)
     last, known = 0.0, dict[str, Any]()
 
     def tell(reached: int) -> None:
@@ -259,16 +260,6 @@ def _words(error: Exception) -> str:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     text = " ".join(str(error).split())[:300]
     return f"{type(error).__name__}: {text} ({Path(frame.filename).name}, line {frame.lineno})"
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """A scheduler's stop is a stop like Ctrl-C."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _silent(text: str) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from leap.cli import configuration
 from leap.cli.arguments import Arguments, Option, help_text, split
+from leap.cli.endings import TIME_UP, TimeUp
 from leap.cli.settings import Settings
 from leap.errors import UsageError
 
@@ -51,8 +52,8 @@ def _follow() -> int:
     try:
         with distributed.together() as exchange:
             lifecycle.follow(exchange)
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as ending:
+        return TIME_UP if isinstance(ending, TimeUp) else 130
     return 0
 
 
@@ -84,36 +85,37 @@ def _resume(given: Arguments) -> int:
 
 
 def _carry_out(settings: Settings, out: Path, *, resume: bool) -> int:
-    from tqdm import tqdm
-
     from leap import distributed
     from leap.cli import lifecycle
+    from leap.cli.progress import Levels, Line
     from leap.run import RunFolder
 
-    with (
-        distributed.together() as exchange,
-        tqdm(total=settings.train.meta_steps, unit="step", desc=out.name, disable=None, dynamic_ncols=True) as bar,
-    ):
-
-        def progress(step: int, metrics: dict[str, float]) -> None:
-            bar.set_postfix_str(describe(metrics), refresh=False)
-            bar.update(step - bar.n)
-
+    with distributed.together() as exchange, Line(settings.train.meta_steps, "meta-step", out.name) as line:
+        progress = Levels(line, describe)
         try:
             if resume:
                 run = lifecycle.resume(RunFolder.open(out), settings, progress, exchange=exchange)
             else:
                 run = lifecycle.start(settings, out, progress, exchange=exchange)
         except KeyboardInterrupt:
-            bar.close()
+            line.close()
             print(f"\nsaved; go on with: leap train --resume {out}", flush=True)
             raise
     print(f"initialization  {run.initialization}\nevaluate it     leap evaluate {out}")
     return 0
 
 
-def describe(metrics: dict[str, float]) -> str:
-    """The figures of a progress line."""
+def describe(metrics: Mapping[str, float | None]) -> str:
+    """The figures of a progress line.
+
+    Example:
+        >>> describe({"charts/episodic_return": -0.5, "charts/SPS": 1234.5, "train/loss": 1.0, "train/loss_last": 2.0})
+        'mean episodic return -0.5, 1234 agent steps/s'
+    """
+    if "charts/episodic_return" in metrics:
+        score, speed = metrics["charts/episodic_return"], metrics.get("charts/SPS")
+        told = "no episode has ended" if score is None else f"mean episodic return {score:.4g}"
+        return told if speed is None else f"{told}, {speed:.0f} agent steps/s"
     if "train/error_last" in metrics:
         return f"training error {metrics['train/error']:.1f} %, at the end {metrics['train/error_last']:.1f} %"
     return f"training loss {metrics['train/loss']:.4g}, at the end {metrics['train/loss_last']:.4g}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from leap.cli import compare, configuration
 from leap.cli import overrides as command_line
-from leap.cli.settings import Custom, Quadratic, Settings, Sinusoid
+from leap.cli.settings import Atari, Custom, Quadratic, Settings, Sinusoid, TinyGames
 from leap.errors import UsageError
 
 
@@ -34,18 +34,25 @@ def specification(files: Sequence[str], overrides: Sequence[str], out: Path) -> 
     kept = [one for one in command_line.group(overrides)[0] if one.address[0] != "compare"]
     flags = [word for one in kept for word in (one.flag, *one.values)]
     run = ["leap", "compare", "--train-only", *map(portable, files), *map(portable, flags), "--out", portable(out)]
-    has_error = not isinstance(base.tasks, Sinusoid | Quadratic | Custom)
     return {
         "name": out.name,
         "project": base.wandb.project,
         **({"entity": base.wandb.entity} if base.wandb.entity else {}),
         "method": "grid",
-        "metric": {"name": "train/error_last" if has_error else "train/loss_last", "goal": "minimize"},
+        "metric": _metric(base),
         "parameters": {
             name: {"values": [_plain(name, value) for value in values]} for name, values in parameters.items()
         },
         "command": ["${env}", "${interpreter}", "-m", *run, "${args}"],
     }
+
+
+def _metric(settings: Settings) -> dict[str, str]:
+    """What is logged that says best how good a run is."""
+    if isinstance(settings.tasks, Atari | TinyGames):
+        return {"name": "charts/episodic_return", "goal": "maximize"}
+    has_error = not isinstance(settings.tasks, Sinusoid | Quadratic | Custom)
+    return {"name": "train/error_last" if has_error else "train/loss_last", "goal": "minimize"}
 
 
 def portable(word: str | Path) -> str:

@@ -80,7 +80,7 @@ class JointTask:
 
     def __getattr__(self, name: str) -> Any:
         """What a walk is kept by, where the tasks keep something (`leap.resumption`)."""
-        if name in ("keep", "take_up"):
+        if name in ("keep", "take_up", "remember"):
             return getattr(self._tasks, name)
         raise AttributeError(name)
 

@@ -6,6 +6,8 @@ The decisions that the paper and its released code leave open or take differentl
   gives K-1, as the authors' released code.
 - `rise = f(theta^{i+1}) - f(theta^i)` compares the mini-batches of two consecutive steps: that is what makes Leap free.
   The loss is detached.
+- f is the loss, as wherever the paper defines it. Where its values are noise, as an actor-critic's are, it can be
+  another `height`: `leap.heights`, which is ours.
 - The stabilizer is `rise -> -|rise|`. For the energy this is exactly the gradient of the paper's mu; for the length
   it is mu rescaled by 1 / (2 |segment|), as the paper allows.
 - The norm runs over the shared part of the parameters, in one piece. A segment of length zero adds zero, not NaN.
@@ -21,6 +23,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from leap import heights
 from leap.segments import Segment, over_segments
 from leap.walk import End, Fold
 
@@ -31,6 +34,8 @@ def leap(
     stabilizer: bool = True,
     last_segment: bool = True,
     jacobian: Literal["identity", "exact"] = "identity",
+    height: heights.HeightName = "loss",
+    height_decay: float | None = None,
 ) -> Fold:
     r"""The pull-forward meta-gradient, equation 8.
 
@@ -45,12 +50,17 @@ def leap(
             coordinate there is nothing to stabilize.
         last_segment: Count the segment that ends at theta^K.
         jacobian: `identity` (the paper's choice) or `exact` (K vectors of n a task in memory, and second derivatives).
+        height: f: the `loss` of each step, its moving `average`, the loss `scaled` by its standard deviation along the
+            walk, or minus the mean `return`, scaled likewise (`leap.heights`).
+        height_decay: Of the average; None: 0.99.
 
     Returns:
         A fold whose result is each task's meta-gradient [T, m], to descend.
 
     Raises:
-        ValueError: a metric or Jacobian of another name.
+        ValueError: a metric, Jacobian or height of another name; a decay out of range or without `average`; a height
+            without the loss coordinate.
+        UsageError: in the walk: the height `return` with tasks that record none.
 
     With plain SGD, the identity and the stabilizer every increment is a positive multiple of the inner gradient g:
     `(alpha + |Delta f|) g / sqrt(alpha^2 |g|^2 + Delta f^2)` for the length.
@@ -73,6 +83,10 @@ def leap(
     if jacobian not in ("identity", "exact"):
         raise ValueError(f"jacobian must be 'identity' or 'exact', got {jacobian!r}")
 
+    f = heights.height(height, height_decay)
+    if f is not None and not loss_coordinate:
+        raise ValueError(f"height {height!r} is measured by the loss coordinate, which is off; use height 'loss'")
+
     def scale(segment: Segment) -> Tensor:  # [T]  p / |gamma^{i+1} - gamma^i|^{2-p}
         if metric == "energy":
             return torch.full_like(segment.rise, 2.0)
@@ -87,11 +101,12 @@ def leap(
         total.addcmul_(segment.delta, w.unsqueeze(-1), value=-1)
         if loss_coordinate:
             rise = -segment.rise.abs() if stabilizer else segment.rise
-            total.addcmul_(segment.grad, (w * rise).unsqueeze(-1), value=-1)
+            pull = w * rise if segment.factor is None else w * rise * segment.factor
+            total.addcmul_(segment.grad, pull.unsqueeze(-1), value=-1)
         return total
 
     if jacobian == "identity":
-        return over_segments(torch.zeros_like, add, lambda total, end: total, last_segment=last_segment)
+        return over_segments(torch.zeros_like, add, lambda total, end: total, last_segment=last_segment, height=f)
 
     def pull_back(increments: dict[int, Tensor], end: End) -> Tensor:
         return end.pull_back(increments)
@@ -102,4 +117,5 @@ def leap(
         pull_back,
         last_segment=last_segment,
         records=True,
+        height=f,
     )

@@ -83,6 +83,39 @@ def _epochs(reader: Reader, curve: Curve, level: Callable[[int, int], float], la
     return {**times, "censored": cut}
 
 
+LOST = {
+    "return_area": ("area_lost", "area_from_scratch", "Area under the learning curve of returns"),
+    "test_return": ("return_lost", "return_from_scratch", "Test return"),
+}
+
+
+def returns_tables(reader: Reader) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is lost when a game is learned from each source's trunk instead of from scratch; negative: gained."""
+
+    def end(key: str) -> Callable[[int, int, int], float | None]:
+        def cell(seed: int, target: int, source: int) -> float | None:
+            found = reader.get("acting", seed, target, source).numbers[key]
+            return found if math.isfinite(found) else None
+
+        return cell
+
+    def lost(key: str) -> Callable[[int, int, int], float | None]:
+        def cell(seed: int, target: int, source: int) -> float | None:
+            alone, there = end(key)(seed, target, SCRATCH), end(key)(seed, target, source)
+            return None if alone is None or there is None else alone - there
+
+        return cell
+
+    singles: dict[str, Any] = {}
+    matrices: dict[str, Any] = {}
+    for key, (name, single, label) in LOST.items():
+        words = f"{label}: lost against learning from scratch"
+        matrices[name] = table(reader.matrix(lost(key), diagonal=False), "1", words, "outcome")
+        alone = [[end(key)(seed, task, SCRATCH) for task in reader.tasks] for seed in reader.plan.seeds]
+        singles[single] = {"values": alone, "unit": "1", "label": f"{label} from scratch"}
+    return singles, matrices
+
+
 DYNAMIC = {
     "line": ("barrier_line", "nats", "Barrier on the straight line from the source's solution"),
     "curve": ("barrier_curve", "nats", "Barrier on the best curve found"),

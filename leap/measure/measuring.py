@@ -10,7 +10,7 @@ from leap import distributed
 from leap.measure import complexities, document, score_tables, scoring, static, transfer
 from leap.measure.context import Context
 from leap.measure.paths import Walks
-from leap.measure.plan import DISTANCES, Item, items
+from leap.measure.plan import DISTANCES, PLAYED, SCRATCH, Item, items
 from leap.measure.reader import Reader
 from leap.measure.relations import predictions, relations
 from leap.measure.store import Result, carry_out
@@ -35,7 +35,7 @@ class Measuring:
     Attributes:
         context: Family, plan, initialization, store.
         walks: Held-out tasks and how they are walked.
-        distances: Names in `leap.measure.plan.DISTANCES`.
+        distances: Names in `leap.measure.plan.DISTANCES` or `PLAYED`.
         tasks: Ids of the tasks that are measured against each other.
         scores: Names in `leap.metrics.scores.SCORES` that are tabled; all of them are measured, or none.
     """
@@ -64,6 +64,10 @@ class Measuring:
         """Measure one item."""
         if item.kind == "walk":
             return self.walks.measure(item)
+        if item.kind == "acting":
+            context, alone = self.context, item.source == SCRATCH
+            theta = context.trunk(item.seed) if alone else context.solution(item.seed, item.source)
+            return self.walks.act(theta, item)
         if item.kind == "readout":
             return scoring.readout(self.walks, item)
         if item.kind == "joint":
@@ -84,7 +88,11 @@ class Measuring:
             matrices |= document.fisher_tables(reader)
         if "task2vec" in self.distances:
             matrices |= document.task2vec_tables(reader)
-        for name, tables in (("convergence", document.convergence_tables), ("dynamic", document.dynamic_tables)):
+        for name, tables in (
+            ("convergence", document.convergence_tables),
+            ("dynamic", document.dynamic_tables),
+            ("returns", document.returns_tables),
+        ):
             if name in self.distances:
                 more, others = tables(reader)
                 singles, matrices = singles | more, matrices | others
@@ -95,7 +103,7 @@ class Measuring:
             "format": 1,
             "tasks": names,
             "seeds": list(self.context.plan.seeds),
-            "distances": [name for name in DISTANCES if name in self.distances],
+            "distances": [name for name in DISTANCES | PLAYED if name in self.distances],
             "paths": paths,
             "singles": singles,
             "matrices": matrices,

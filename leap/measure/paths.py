@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -24,8 +27,9 @@ from leap.metrics.path import (
     softmax_fisher_quadratic,
 )
 from leap.pieces import Inner
+from leap.randomness import derive
 from leap.trainer import Family
-from leap.walk import Fold
+from leap.walk import Fold, walk
 
 KEPT = (
     *PATH_MEASURES,
@@ -33,6 +37,8 @@ KEPT = (
     "steps_until",
     "fisher_rao_length",
     "test_error",
+    "test_return",
+    "return_area",
     "test_loss",
     "train_error_auc",
     "train_loss_auc",
@@ -92,9 +98,35 @@ class Walks:
         )
         paths = dict(zip(PATH_MEASURES, zip(*found["path_measures"][0], strict=True), strict=True))
         rows = {name: values[0] for name, values in found.items()} | paths
+        if "episodes" in rows:
+            rows = {name: row for name, row in rows.items() if name not in ("test_loss", "train_loss_auc")}
+            rows["return_area"] = [self._area(episodes) for episodes in rows["episodes"]]
         if self.level is not None:
             rows["steps_until"] = [_steps_until(self.level, curve) for curve in rows["train_loss"]]
         return Result({name: _row(rows[name]) for name in KEPT if name in rows}, {})
+
+    def act(self, theta: Tensor, item: Item) -> Result:
+        """Learn the item's target by a walk of its own from the trunk that theta [..] begins with, and score the end.
+
+        A target's walks have the same environments, heads and draws whatever the source.
+        """
+        layout, seed = self.family.layout, derive(self.seed, "acting", item.seed, item.target)
+        start = self.family.initial(seed)
+        start = torch.cat([theta[: layout.trunk].to(start), start[layout.trunk :]])
+        tasks: Any = self.family.batch([item.target], [seed])
+        walked = walk(tasks, start, steps=self.steps, optimizer=self.inner(self.steps), execution="sequential")
+        (area,) = (self._area(episodes) for episodes in tasks.outcomes()["episodes"])
+        scored = tasks.score(walked.theta)["test_return"]
+        return Result({}, {"test_return": float(scored), "return_area": math.nan if area is None else area})
+
+    def _area(self, episodes: Sequence[Sequence[float | None]]) -> float | None:
+        """Area under a game's learning curve, as the report has it; None where no episode ended or a score is none."""
+        from leap.report.returns_curves import area
+
+        told = self.family.told(self.steps)  # type: ignore[attr-defined]  # who tells of episodes tells of their budget
+        held = np.array(episodes, dtype=float).reshape(-1, 3)
+        found = area(held, float(told["agent_steps"]))
+        return found if math.isfinite(found) else None
 
     def _fisher_quadratic(self) -> Callable[[Tensor, Tensor], Tensor]:
         """`delta^T F delta` of every task, whose classes are the first rows of the common head."""

@@ -20,12 +20,18 @@ DISTANCES: dict[str, tuple[str, ...]] = {
 }
 """Names of distances, and the kinds of work behind each."""
 
+PLAYED: dict[str, tuple[str, ...]] = {"returns": ("solution", "acting")}
+"""What is measured beside them where walks learn something else than the labelled data (games): the outcome itself."""
+
+RISING = ("test_return", "return_area")
+"""Ends of walks of which larger is better; of all others smaller is."""
+
 SCORED = (("readout",), ("solution", "score", "joint"))
 """Work behind scores of transferability: of the initialization on held-out tasks, of every source on every target."""
 
 STAGES = (
     ("walk", "readout", "embedding", "solution"),
-    ("curvature", "bound", "tuning", "fisher", "union", "score", "joint"),
+    ("curvature", "bound", "tuning", "fisher", "union", "score", "joint", "acting"),
     ("barrier",),
 )
 """Kinds of work by what they need: a stage reads what the stages before it have left."""
@@ -108,11 +114,12 @@ def check_distances(names: Sequence[str]) -> None:
     """
     import difflib
 
+    known = DISTANCES | PLAYED
     for name in names:
-        if name not in DISTANCES:
-            near = difflib.get_close_matches(name, DISTANCES, 1, 0.4)
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1, 0.4)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise UsageError(f"no distance {name!r}.{hint} Known: {', '.join(DISTANCES)}")
+            raise UsageError(f"no distance {name!r}.{hint} Known: {', '.join(known)}")
 
 
 def items(
@@ -121,7 +128,7 @@ def items(
     """The work behind these distances, stage by stage.
 
     Args:
-        distances: Names in `DISTANCES`.
+        distances: Names in `DISTANCES` or `PLAYED`.
         seeds, tasks: Repetitions and task ids.
         scored: Scores of transferability as well: of the initialization beside the distance `path`, from task to task
             beside any other.
@@ -134,7 +141,7 @@ def items(
         ['fisher-0-4-4', 'fisher-0-4-7', 'fisher-0-7-4', 'fisher-0-7-7']
     """
     check_distances(distances)
-    kinds = {kind for name in distances for kind in DISTANCES[name]}
+    kinds = {kind for name in distances for kind in (DISTANCES | PLAYED)[name]}
     if scored:
         kinds |= {kind for name in distances for kind in SCORED[name != "path"]}
     return [
@@ -167,4 +174,4 @@ def _pairs(kind: str, tasks: Sequence[int]) -> list[tuple[int, int]]:
     if kind in ("fisher", "score"):
         return list(itertools.product(tasks, tasks))
     ordered = list(itertools.permutations(tasks, 2))
-    return ordered + [(task, SCRATCH) for task in tasks] if kind == "tuning" else ordered
+    return ordered + [(task, SCRATCH) for task in tasks] if kind in ("tuning", "acting") else ordered

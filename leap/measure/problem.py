@@ -16,7 +16,7 @@ class TaskData(NamedTuple):
     """A task as a labelled data set, ready for the trunk."""
 
     name: str
-    inputs: Tensor  # [N, ...]  float, as the loss sees them, unaugmented
+    inputs: Tensor  # [N, ...]  as the network takes them (float, or bytes where it scales them itself), unaugmented
     labels: Tensor  # [N]       0 .. classes - 1
     test_inputs: Tensor  # [N', ...]
     test_labels: Tensor  # [N']
@@ -28,6 +28,9 @@ class Measurable(Protocol):
 
     A trunk is the first `layout.trunk` entries of an initialization. Heads are made by whoever measures, one a task, so
     that tasks of different width meet in one union.
+
+    A family whose walks learn something else than these data, for which they only stand in (games, as the imitation of
+    trained agents), says so by an attribute `stand_in = True`; see `stands_in`.
     """
 
     @property
@@ -70,6 +73,11 @@ def measurable(family: object) -> Measurable:
             "(see leap.measure.problem.Measurable); ask for --distances path, or take a family that classifies"
         )
     return family  # type: ignore[return-value]
+
+
+def stands_in(family: object) -> bool:
+    """Whether labelled data stand for tasks that walks learn in another way: then a walk's loss is not one of them."""
+    return bool(getattr(family, "stand_in", False))
 
 
 def check_task(task: TaskData) -> TaskData:

@@ -7,12 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from leap.measure.plan import RISING
 from leap.metrics.prediction import prediction
 from leap.metrics.relation import expected, relation
 from leap.randomness import generator
 
-OUTCOMES = ("epochs", "epochs_to_share", "tuned_error")
-ENDS = (("test_error", "test_loss"), ("train_error_auc", "train_loss_auc"), ("steps_until",))
+OUTCOMES = ("epochs", "epochs_to_share", "tuned_error", "area_lost", "return_lost")
+ENDS = (
+    ("test_error", "test_return", "test_loss"),
+    ("train_error_auc", "return_area", "train_loss_auc"),
+    ("steps_until",),
+)
 """What a walk to a held-out task ends with; of each, the first that there is."""
 WALKED = ("path_length", "path_length_until", "path_length_parameters", "fisher_rao_length")
 PERMUTATIONS = 2000
@@ -95,7 +100,7 @@ def predictions(document: Mapping[str, Any], across: Mapping[Any, Any]) -> list[
 
 def _foretold(x: Any, y: Any, names: dict[str, Any], scored: bool) -> list[dict[str, Any]]:
     """A list of one, or of none where no correlation exists. What was never reached lies beyond all that was."""
-    outcomes = np.array(y, dtype=float)
+    outcomes = np.array(y, dtype=float) * (-1 if names["y"] in RISING else 1)
     never = np.isnan(outcomes) if names["y"] == "steps_until" else np.zeros_like(outcomes, dtype=bool)
     scores = np.array(x, dtype=float)
     if names["x"] == "path_length_until":

@@ -42,10 +42,10 @@ class Store:
             write_atomic(path, (json.dumps(wanted, indent=2) + "\n").encode())
             return
         try:
-            found = json.loads(path.read_text())
-        except ValueError as error:
+            found = _flat(json.loads(path.read_text()))
+        except (ValueError, AttributeError, RecursionError) as error:
             raise RunError(f"{path} is damaged ({error}); remove {self.folder} to measure anew") from error
-        found, wanted = _flat(found), _flat(wanted)
+        wanted = _flat(wanted)
         differing = [key for key in {**found, **wanted} if found.get(key) != wanted.get(key)]
         if differing:
             changes = "\n".join(
@@ -78,8 +78,10 @@ class Store:
             raise RunError(f"{path} is missing; repeat the command to measure it")
         try:
             tensors, about = unpack(path)
+            if any(tensor.is_complex() for tensor in tensors.values()):
+                raise RunError(f"{path} holds complex numbers, which nothing measures")
             return Result(tensors, {name: float(value) for name, value in about["numbers"].items()})
-        except (RunError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except (RunError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             path.unlink(missing_ok=True)
             raise RunError(f"{error}; it was removed: repeat the command to measure it anew") from error
 

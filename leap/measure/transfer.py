@@ -47,7 +47,7 @@ def fisher(context: Context, item: Item) -> Result:
     network, task = context.network(item.source), context.task(item.target)
     theta = context.solution(item.seed, item.source).double()
     stream = generator(derive(item.seed, "fisher", task.name))
-    whole = fisher_diagonal(network.logits, theta, task.inputs.double(), generator=stream)
+    whole = fisher_diagonal(network.logits, theta, task.inputs, generator=stream)
     return Result({"diagonal": whole[: network.shared]}, {})
 
 
@@ -57,7 +57,7 @@ def embedding(context: Context, item: Item) -> Result:
     decay = context.plan.beta / (context.plan.prior_variance * len(task.labels))
     theta = fit_head(network, context.start(network, item.seed), task, decay=decay)
     stream = generator(derive(item.seed, "fisher", task.name))
-    whole = fisher_diagonal(network.logits, theta.double(), task.inputs.double(), generator=stream)
+    whole = fisher_diagonal(network.logits, theta.double(), task.inputs, generator=stream)
     layout = context.family.layout.without_head()
     return Result({"embedding": task_embedding(whole[: network.shared], layout.shapes)}, {})
 

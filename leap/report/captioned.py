@@ -19,7 +19,10 @@ WIDTH = 4.6  # inches, as the page's other pictures
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture by name, its heading, what it shows in words, its size in inches and how it is drawn."""
+    """A picture by name, its heading, what it shows in words, its size in inches and how it is drawn.
+
+    `page` makes what the page shows in its place, as HTML; `whole`: over the page's whole width.
+    """
 
     name: str
     title: str
@@ -27,6 +30,8 @@ class Picture:
     width: float
     height: float
     draw: Callable[[Figure], None]
+    page: Callable[[], str] | None = None
+    whole: bool = False
 
 
 def write_picture(picture: Picture, folder: Path) -> Path:

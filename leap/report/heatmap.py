@@ -35,7 +35,7 @@ def draw_heatmap(axes: Axes, matrix: Matrix, tasks: Sequence[str], order: Sequen
     shade, count = Shades(matrix), len(order)
     power, decimals = scale(mean)
     texts = {
-        (row, column): ("≥" if cut[t, s] else "") + _figure(mean[t, s], power, decimals)
+        (row, column): ("≥" if cut[t, s] else "") + tile_text(mean[t, s], power, decimals)
         for row, t in enumerate(order)
         for column, s in enumerate(order)
     }
@@ -50,7 +50,7 @@ def draw_heatmap(axes: Axes, matrix: Matrix, tasks: Sequence[str], order: Sequen
         if count <= VALUES_UP_TO:
             axes.text(column, row, words, ha="center", va="center", color=ink, fontsize=font)
     if count > VALUES_UP_TO:
-        shade.bar(axes)
+        shade.bar(axes, power)
     _frame(axes, [shorten(tasks[task], NAME_LENGTH) for task in order], count)
 
 
@@ -103,6 +103,10 @@ class Shades:
         self._norm: Any = LogNorm(low, high) if self.log else Normalize(low, high)
         self._map = LinearSegmentedColormap.from_list(matrix.kind, SHADES[matrix.kind])
 
+    def share(self, value: float) -> float:
+        """How far up the range a value is, 0 to 1."""
+        return min(max(float(self._norm(value)), 0.0), 1.0)
+
     def __call__(self, value: float) -> tuple[str, str]:
         """Fill and ink."""
         from matplotlib.colors import to_hex
@@ -111,14 +115,15 @@ class Shades:
         light = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
         return to_hex((red, green, blue)), DARK_TEXT if light > 0.2 else LIGHT_TEXT
 
-    def bar(self, axes: Axes) -> None:
-        """The key of a picture whose tiles carry no numbers."""
+    def bar(self, axes: Axes, power: int) -> None:
+        """The key of a picture whose tiles carry no numbers, without this power of ten, as `scale` gave it."""
         from matplotlib.cm import ScalarMappable
 
         assert axes.figure is not None
         bar = axes.figure.colorbar(
-            ScalarMappable(self._norm, self._map), ax=axes, location="bottom", shrink=0.5, aspect=30
-        )
+            ScalarMappable(self._norm, self._map), ax=axes, location="bottom", shrink=0.5, aspect=30,
+            format=lambda value, _: f"{value / 10.0**power:g}",
+        )  # fmt: skip
         bar.outline.set_visible(False)
 
 
@@ -139,7 +144,8 @@ def _frame(axes: Axes, names: Sequence[str], count: int) -> None:
         spine.set_visible(False)
 
 
-def _figure(value: float, power: int, decimals: int) -> str:
+def tile_text(value: float, power: int, decimals: int) -> str:
+    """A value as it stands on its tile, where `scale` gave power and decimals."""
     if np.isnan(value):
         return "\u2013"
     shown = f"{value / 10.0**power:.{decimals}f}"

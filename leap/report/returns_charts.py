@@ -10,26 +10,31 @@ import numpy as np
 from leap.metrics.aggregate import Estimate
 from leap.report.charts import shorten
 from leap.report.drawing import MUTED, Style
-from leap.report.returns import Arm, Returns
+from leap.report.returns import Returns
+from leap.report.returns_walks import Arm
+from leap.report.text import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 DEVIATIONS = 2  # of the bands, as in the paper
-REFERENCES = (("random", "random play"), ("human", "human"))
+REFERENCES = {"random": "random play", "human": "human", "best": "best known"}
 
 
 def draw_learning(axes: Axes, found: Returns, game: str, look: Mapping[str, Style]) -> None:
     """A game's learning curves: mean over walks, bands of two standard deviations between walks; frames on top."""
+    bands = {arm.label: found.band(arm, game) for arm in found.arms}
+    if not any(bands.values()):
+        axes.text(0.5, 0.5, "a walk ended no episode", transform=axes.transAxes, ha="center", color=MUTED)
     for arm in reversed(found.arms):  # the first lies on top
-        band = found.band(arm, game)
+        band = bands[arm.label]
         if band is None:
             continue
         style, reach = look[arm.label], DEVIATIONS * band.deviation
         axes.fill_between(band.steps, band.mean - reach, band.mean + reach, color=style.colour, alpha=0.16, linewidth=0)
         axes.plot(
             band.steps, band.mean, style.marker, linestyle="-", markevery=len(band.steps) // 6, markersize=5,
-            markeredgewidth=0, **style.line,
+            markeredgewidth=0, label=shorten(arm.label, 40), **style.line,
         )  # fmt: skip
     axes.margins(x=0.01)
     axes.set(xlabel="agent steps", ylabel="score, moving average", xlim=(0, found.budget[game]))
@@ -89,20 +94,28 @@ def short(count: float) -> str:
     return f"{count:g}"
 
 
+def reference_text(found: Returns, game: str) -> str:
+    """What random play, a human and the best known play score, as far as that is known; empty where nothing is."""
+    held = found.references.get(game, {})
+    return ", ".join(f"{label} {number(held[who])}" for who, label in REFERENCES.items() if who in held)
+
+
 def _references(axes: Axes, found: Returns, game: str) -> None:
-    """Lines where random play and a human score, if they lie within the picture."""
+    """Lines at known scores that lie within the picture, named where rising curves are not.
+
+    Of two that are close, the lower is named below its line.
+    """
     low, high = axes.get_ylim()
-    for who, label in REFERENCES:
-        score = found.references.get(game, {}).get(who, np.nan)
-        if low <= score <= high:
-            axes.axhline(score, color=MUTED, linewidth=0.9, dashes=(1.5, 2))
-            axes.text(
-                0.99,
-                score,
-                label,
-                transform=axes.get_yaxis_transform(),
-                ha="right",
-                va="bottom",
-                color=MUTED,
-                fontsize=7.5,
-            )
+    reach = high - low
+    held = found.references.get(game, {})
+    shown = sorted((held[who], who) for who in REFERENCES if low <= held.get(who, np.nan) <= high)
+    for place, (score, who) in enumerate(shown):
+        above = shown[place + 1][0] if place + 1 < len(shown) else np.inf
+        at, side = (0.99, "right") if who == "random" else (0.01, "left")
+        axes.axhline(score, color=MUTED, linewidth=0.9, dashes=(1.5, 2))
+        axes.text(
+            at, score, REFERENCES[who], transform=axes.get_yaxis_transform(), ha=side, color=MUTED, fontsize=7.5,
+            va="top" if above - score < 0.07 * reach else "bottom",
+        )  # fmt: skip
+    if shown:
+        axes.set_ylim(low, max(high, shown[-1][0] + 0.08 * reach))  # room for the name

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leap.metrics.aggregate import Estimate
 from leap.report.captioned import NOTHING
 from leap.report.drawing import Style
-from leap.report.markup import figure, key, section, table, tag, text
-from leap.report.returns import AREA, FINAL, LABELS, Arm, Returns, gather
-from leap.report.returns_charts import DEVIATIONS, draw_improvement, draw_learning, draw_profile
+from leap.report.markup import details, figure, key, section, table, tag, text
+from leap.report.returns import Returns, gather
+from leap.report.returns_charts import DEVIATIONS, draw_improvement, draw_learning, draw_profile, reference_text
+from leap.report.returns_curves import WINDOW
+from leap.report.returns_first import answer, by_game, ranking, settled
+from leap.report.returns_paths_text import HEAD, path_cells, path_notes
 from leap.report.returns_text import (
     TOTAL_HEAD,
-    answer,
     conditions,
+    curve_note,
     game_cells,
     game_head,
-    leading,
     notes,
-    signed,
+    spanned,
     spread_cells,
     spread_head,
     total_cells,
 )
+from leap.report.returns_videos import FIELDS, videos
+from leap.report.returns_walks import AREA, FINAL, LABELS, Arm
 from leap.report.summary import Summary
 from leap.report.svg import inline_svg
 from leap.report.text import protocol
@@ -33,46 +38,53 @@ if TYPE_CHECKING:
 
 LOOK = Mapping[str, Style]
 WIDTH = 4.6  # inches, as the page's other pictures
+OPEN = 4  # games whose verdicts are on the first screen; the others can be unfolded
 
 
-def returns_parts(summary: Summary, look: LOOK) -> list[str]:
-    """The head of the page and the sections about returns."""
-    found = gather(summary)
-    return [_head(summary, found, look), _curves(found, look), _games(found, look), _totals(found, look)]
+def returns_parts(summary: Summary, look: LOOK, window: int = WINDOW, page: Path | None = None) -> list[str]:
+    """The head of the page and the sections about returns; `page` is where it will lie, for links to videos."""
+    found = gather(summary, window)
+    return [
+        _head(summary, found, look),
+        _curves(found, look),
+        _games(found, look),
+        _paths(found, look),
+        _totals(found, look),
+        _videos(summary, page),
+    ]
 
 
-def headline(summary: Summary) -> str:
+def headline(summary: Summary, window: int = WINDOW) -> str:
     """The page's title."""
-    return answer(gather(summary))[0]
+    return answer(gather(summary, window))[0]
 
 
 def _head(summary: Summary, found: Returns, look: LOOK) -> str:
     first, rest = answer(found)
-    arm = leading(found)
-    items = [_verdict(arm, game) for game in found.games] if arm else []
-    words = tag("div", tag("p", text(rest)), tag("ul", *filter(None, items), class_="verdicts"))
+    told = [(game, lines) for game in found.games if ranking(found) and (lines := by_game(found, game))]
+    items = [
+        tag(
+            "li",
+            tag("strong", text(game)),
+            *(tag("small", text(line)) for line in lines),
+            **_kind(settled(found, game)),
+        )
+        for game, lines in told
+    ]
+    listed = tag("ul", *items[:OPEN], class_="verdicts") + _brackets() if items else ""
+    if items[OPEN:]:
+        listed += details(f"{len(items) - OPEN} more games", tag("ul", *items[OPEN:], class_="verdicts"))
+    words = tag("div", tag("p", text(rest), class_="lead"), listed)
     eyebrow = tag("p", text(protocol(summary)), class_="eyebrow") + tag("p", text(conditions(found)), class_="eyebrow")
     return eyebrow + tag("h1", text(first)) + tag("div", words, _improvement(found, look), class_="answer")
 
 
-def _verdict(arm: Arm, game: str) -> str:
-    gain, own = arm.gain(game, AREA), arm.interval(game, AREA)
-    if gain is None or own is None:
-        return ""
-    settled = gain.low is not None and gain.high is not None and (gain.low > 0 or gain.high < 0)
-    sure = "clear of zero" if settled else "includes zero: may be chance" if gain.low is not None else "one seed"
-    told = tag("strong", text(f"{game}: {arm.label} {signed(gain).split(' [')[0]} against none"))
-    seeds = f"{gain.count} seed{'' if gain.count == 1 else 's'}"
-    interval = (
-        f"95% interval {signed(gain).split(' ', 1)[1].strip('[]').replace(', ', ' to ')}, "
-        if gain.low is not None
-        else ""
-    )
-    return tag("li", told, tag("small", text(f"{LABELS[AREA]}; {interval}{seeds}, paired; {sure}")), **_kind(settled))
+def _brackets() -> str:
+    return tag("p", "In brackets: 95% intervals over seeds; beyond chance where they leave out zero.", class_="note")
 
 
-def _kind(settled: bool) -> dict[str, str]:
-    return {"class_": "settled"} if settled else {}
+def _kind(is_settled: bool) -> dict[str, str]:
+    return {"class_": "settled"} if is_settled else {}
 
 
 def _improvement(found: Returns, look: LOOK) -> str:
@@ -88,9 +100,10 @@ def _improvement(found: Returns, look: LOOK) -> str:
         return ""
     height = 0.75 + len(rows) * max(0.36, 0.2 * len(found.learned))
     svg = inline_svg("improvement", WIDTH, height, lambda fig: draw_improvement(fig.subplots(), found, held, look))
+    caution = next(iter(held.values())).caution
     caption = (
         f"How probable a walk's {LABELS[AREA]} is above that of a walk from the random initialization; 0.5 is no "
-        f"difference. Lines are 95% intervals (stratified bootstrap). {next(iter(held.values())).caution}"
+        f"difference. Lines are 95% intervals (stratified bootstrap).{f' {caution}.' if caution else ''}"
     )
     shown = figure(svg, "Probability of improvement", caption)
     return tag("div", _legend(found.learned, look), shown) if len(found.learned) > 1 else shown
@@ -105,17 +118,16 @@ def _curves(found: Returns, look: LOOK) -> str:
 
         svg = inline_svg(f"game{place}", WIDTH, 3.3, draw)
         lengths = [len(w.episodes) for arm in found.arms for w in arm.walks.get(game, {}).values()]
-        caption = f"{min(lengths)} to {max(lengths)} episodes a walk." if lengths else "No walks."
+        known = reference_text(found, game)
+        caption = f"{spanned(lengths)} episodes a walk." if lengths else "No walks."
+        caption += f" {known[0].upper()}{known[1:]}; lines where they lie within the picture." if known else ""
         figures.append(tag("div", tag("h3", text(game)), figure(svg, f"Learning curves of {game}", caption)))
-    walks = [walk for arm in found.arms for held in arm.walks.values() for walk in held.values()]
-    longest = max((len(walk.episodes) for walk in walks), default=0)
     note = (
-        f"Moving average over up to {found.window} episodes, mean over walks; bands are {DEVIATIONS} standard "
-        "deviations between walks, as in the paper: they show how much walks differ, not how sure the mean is."
+        f"Lines are means over walks, bands {DEVIATIONS} standard deviations between walks (training and evaluation "
+        "seeds), as in the paper: they show how much walks differ, not how sure the mean is."
     )
-    if longest <= found.window:
-        note += f" No walk ended more than {longest} episodes, so each average is over all episodes so far."
-    parts = (tag("p", text(note), class_="note"), _legend(found.arms, look), tag("div", *figures, class_="pair"))
+    told = [tag("p", text(one), class_="note") for one in (curve_note(found), note)]
+    parts = (*told, _legend(found.arms, look), tag("div", *figures, class_="pair"))
     return section("Learning held-out games", *parts, class_="long")
 
 
@@ -145,6 +157,30 @@ def _games(found: Returns, look: LOOK) -> str:
     about = [f"Higher is better. {NOTHING}: a walk ended no episode or diverged.", *notes(found)]
     narrow = tag("h3", "Spread between walks") + tag("div", spread, class_="pair")
     return section("Every game", box, narrow, *(tag("p", text(one), class_="note") for one in about), class_="long")
+
+
+def _paths(found: Returns, look: LOOK) -> str:
+    columns = ["initialization", *HEAD]
+    box = _by_game(found, look, "Path lengths", columns, lambda arm, game: path_cells(found, arm, game))
+    about = (tag("p", text(one), class_="note") for one in path_notes(found))
+    return section("Path length and energy beside the return", box, *about, class_="long")
+
+
+def _videos(summary: Summary, page: Path | None) -> str:
+    """Recorded episodes, as links where the page lies beside or above them."""
+    held, about = videos(run for row in summary.rows if not row.baseline for run in row.runs)
+    if not held and not about:
+        return ""
+    rows = []
+    for video in held:
+        place = None if page is None else video.link(page)
+        name = text(video.file.name) if place is None else tag("a", text(video.file.name), href=place)
+        rows.append([name, text(video.run), *(text(video.shown[key]) for key in FIELDS if key != "file")])
+    if any(page is None or video.link(page) is None for video in held):
+        about.append("Names without a link are files in the folder videos of their run; the page lies elsewhere.")
+    head = ["video", "run", *(key.replace("_", " ") for key in FIELDS if key != "file")]
+    box = table([text(one) for one in head], rows, "Videos", kind="held") if held else ""
+    return section("Videos", box, *(tag("p", text(one), class_="note") for one in about), class_="long")
 
 
 def _totals(found: Returns, look: LOOK) -> str:

@@ -4,32 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from leap.errors import UsageError
 from leap.metrics.aggregate import Estimate
 from leap.metrics.statistics import Interval
 from leap.report import text
 from leap.report.captioned import NOTHING
-from leap.report.returns import AREA, FIGURES, FINAL, LABELS, LAST, SPREAD_SEEDS, TEST, Arm, Returns, Total, gather
+from leap.report.returns import FIGURES, Returns, Total, gather
+from leap.report.returns_curves import SPREAD_SEEDS, WINDOW
+from leap.report.returns_first import answer
+from leap.report.returns_paths_text import HEAD, path_notes, path_rows
+from leap.report.returns_walks import AREA, FINAL, LABELS, LAST, TEST, Arm
 from leap.report.summary import Summary
 from leap.report.text import number
 
 SHORT = {AREA: "area under curve", FINAL: f"last {LAST} episodes", TEST: "test return"}
 
 
-def comparison_text(summary: Summary) -> str:
-    """The comparison as plain text for a terminal; of games, returns stand before losses."""
+def comparison_text(summary: Summary, window: int | None = None) -> str:
+    """The comparison as plain text for a terminal; of games, returns stand before losses.
+
+    Args:
+        summary: What `summarize` gave.
+        window: Episodes of the moving average, by default WINDOW; for games only.
+
+    Raises:
+        UsageError: a window, and no games or no number of episodes.
+    """
+    window = checked_window(summary, window)
     if not summary.evaluation.has_returns:
         return text.comparison_text(summary)
-    found = gather(summary)
+    found = gather(summary, window)
     lines = [
         text.protocol(summary),
         conditions(found),
         "",
         *_aligned([*game_head(found), *spread_head(found)], game_rows(found)),
+        "",
+        *_aligned(["game", "initialization", *HEAD], path_rows(found)),
     ]
     if found.normalized:
         lines += ["", *_aligned(TOTAL_HEAD, [total_cells(total) for total in found.totals()])]
     headline, rest = answer(found)
-    lines += ["", headline, *([f"  {rest}"] if rest else []), *notes(found)]
+    lines += ["", headline, *([f"  {rest}"] if rest else []), curve_note(found), *notes(found), *path_notes(found)]
     return "\n".join([*lines, "", "Losses and path lengths (lower is better):", *text.figures(summary)]) + "\n"
 
 
@@ -73,15 +89,21 @@ def spread_cells(found: Returns, arm: Arm, game: str) -> list[str]:
 
 
 def signed(difference: Interval | None) -> str:
-    """A difference with its sign and interval.
+    """A difference with its sign and interval, as many decimals as the largest of these numbers has.
 
     Example:
         >>> signed(Interval(1.24, 0.31, 2.17, 10)), signed(Interval(-0.5, None, None, 1)), signed(None)
         ('+1.24 [0.31, 2.17]', '-0.50', '')
+        >>> signed(Interval(0.0767, -0.2238, 0.3772, 3))
+        '+0.08 [-0.22, 0.38]'
     """
     if difference is None:
         return ""
-    return ("+" if difference.mean > 0 else "") + text.interval_text(difference)
+    if difference.low is None or difference.high is None:
+        return f"{'+' * (difference.mean > 0)}{number(difference.mean)}"
+    size = max(abs(difference.low), abs(difference.high))
+    mean, low, high = (number(one, size) for one in (difference.mean, difference.low, difference.high))
+    return f"{'+' * (difference.mean > 0)}{mean} [{low}, {high}]"
 
 
 def times(ratio: Interval) -> str:
@@ -133,29 +155,6 @@ def conditions(found: Returns) -> str:
     )
 
 
-def answer(found: Returns) -> tuple[str, str]:
-    """On how many games the learned initialization learns faster than the random one: a headline, and how surely."""
-    arm = leading(found)
-    if arm is None:
-        return "There is no learned initialization beside a random one to compare.", ""
-    gains = [gain for game in found.games if (gain := arm.gain(game, AREA)) is not None]
-    above = sum(gain.mean > 0 for gain in gains)
-    headline = f"{arm.label} learns faster than a random initialization on {above} of {_count(len(gains), 'game')}"
-    means = "Faster: more area under the learning curve, with the same budget."
-    if all(gain.low is None for gain in gains):
-        return f"{headline}.", f"{means} One seed: nobody can say how sure that is. Evaluate with more repetitions."
-    sure = sum(gain.low is not None and gain.low > 0 for gain in gains)
-    worse = sum(gain.high is not None and gain.high < 0 for gain in gains)
-    told = f"The 95% interval of the paired difference is above zero on {sure}, below zero on {worse}."
-    return f"{headline}, beyond chance on {sure}.", f"{means} {told}"
-
-
-def leading(found: Returns) -> Arm | None:
-    """The learned initialization that the answer is about: Leap's, or else the first with a random one beside it."""
-    arms = [arm for arm in found.learned if any(arm.gain(game, AREA) for game in found.games)]
-    return next((one for one in arms if one.label == "leap"), arms[0] if arms else None)
-
-
 def notes(found: Returns) -> list[str]:
     """What the figures mean, and what is missing from them."""
     several = any(arm.trainings > 1 for arm in found.arms)
@@ -163,9 +162,10 @@ def notes(found: Returns) -> list[str]:
     lines = [
         f"Brackets beside games: 95% t-interval of the difference, paired by seed, over {unit}"
         + ("." if several else " of one training: they are about this initialization, not about how it was learned."),
-        f"Learning curve: moving average over {found.window} episodes, or all so far where there are fewer. Area: its "
-        "mean height over agent steps, until the first episode ends at that one's score. Spread: standard deviation "
-        "between walks, mean along the learning curve; below 1x, bands are narrower than the random initialization's "
+        "Area: mean height of the learning curve over agent steps, until the first episode ends at that one's score.",
+        "Spread: standard deviation between walks (all training and evaluation seeds together) of the learning curve "
+        "at one agent step, mean over agent steps, in units of the score; what all walks share does not enter. Below "
+        "1x, bands are narrower than the random initialization's with the same seeds "
         f"(interval: bootstrap over pairs of walks, from {SPREAD_SEEDS} seeds on).",
     ]
     if found.normalized:
@@ -175,6 +175,47 @@ def notes(found: Returns) -> list[str]:
             f"no difference. Brackets: 95% stratified bootstrap over {unit}, games fixed. {cautions(found)}".rstrip()
         )
     return [*lines, *left_out(found)]
+
+
+def curve_note(found: Returns) -> str:
+    """What a learning curve is, and what its window means where walks ended fewer episodes than that."""
+    paper = "as in the paper" if found.window == WINDOW else f"the paper's is over {WINDOW}"
+    over = _count(found.window, "episode")
+    told = f"Learning curve: moving average over {over} ({paper}), or all so far where there are fewer."
+    counts = {
+        game: [len(w.episodes) for arm in found.arms for w in arm.walks.get(game, {}).values()] for game in found.games
+    }
+    short = [f"{game} ({spanned(held)})" for game, held in counts.items() if held and min(held) < found.window]
+    if not short:
+        return told
+    return (
+        f"{told} Walks that ended fewer episodes: {', '.join(short)}; their curves are means over all episodes so far, "
+        "the first ones included, and follow what was learned late. A shorter window: leap report ... --window N."
+    )
+
+
+def spanned(counts: Sequence[int]) -> str:
+    """The least and the most of counts.
+
+    Example:
+        >>> spanned([40, 1310, 7]), spanned([3, 3])
+        ('7 to 1,310', '3')
+    """
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def checked_window(summary: Summary, window: int | None) -> int:
+    """The window to use; raises UsageError for one that cannot be, or that nothing is shown with."""
+    if window is None:
+        return WINDOW
+    if window < 1:
+        raise UsageError(f"--window must be 1 episode or more, got {window}; the paper's is {WINDOW}")
+    if not summary.evaluation.has_returns:
+        raise UsageError(
+            f"--window {window} counts episodes, and these runs of {summary.evaluation.family} have none; leave it out"
+        )
+    return window
 
 
 def cautions(found: Returns) -> str:

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from leap.errors import RunError, UsageError
+from leap.foreign import check_plain
 from leap.report.evaluation import FILE, Evaluation, read_evaluation, read_json
 from leap.report.measures import Measures, read_measures
 from leap.report.reader import FILE as MEASURES_FILE
 from leap.report.reader import FOLDER as MEASURES_FOLDER
+
+LARGEST = 2**20  # bytes of a config.yaml
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ def read_run(folder: Path) -> Run:
     if not (folder / "config.yaml").is_file():
         what = "has no config.yaml" if folder.is_dir() else "is a file" if folder.exists() else "does not exist"
         raise UsageError(f"{folder} is not a run folder: it {what}. Give folders that `leap train --out` wrote.")
+    check_plain(folder)
     config = _read_config(folder / "config.yaml")
     provenance = folder / "provenance.json"
     recorded = read_json(provenance) if provenance.exists() else {}
@@ -120,7 +124,12 @@ def _read_config(path: Path) -> dict[str, Any]:
 
     cure = "Restore it, or leave this run out."
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > LARGEST:
+            raise ValueError(f"{path.stat().st_size} bytes, so it is not a settings file")
+        text = path.read_text(encoding="utf-8")
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # ten lines can stand for gigabytes
+            raise ValueError("it holds an alias (*name)")
+        config = yaml.safe_load(text)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise RunError(f"{path} cannot be read ({' '.join(str(error).split())}). {cure}") from None
     if not isinstance(config, dict):

@@ -14,10 +14,13 @@ from leap.report.findings import Score, setting
 from leap.report.measure_charts import PATH_LABELS
 from leap.report.measures import Matrix, Measures, mean
 
-MAIN = ("tuned_error", "epochs", "epochs_to_share")  # of several outcomes, which a page is about
+# Of several outcomes, which a page is about.
+MAIN = ("area_lost", "return_lost", "tuned_error", "epochs", "epochs_to_share")
 ENDED = {  # how a walk to a held-out task ended: in words and its unit, the main figure first
     "test_error": ("final test error", "%"),
+    "test_return": ("test return", ""),
     "test_loss": ("final test loss", ""),
+    "return_area": ("area under the learning curve of returns", ""),
     "train_error_auc": ("area under the training-error curve", "%"),
     "train_loss_auc": ("area under the training-loss curve", ""),
     "steps_until": ("steps until the training loss is low", "steps"),
