@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from shared_runs import small
 
 from leap.cli import main
 from leap.testing import check_family
@@ -31,7 +32,7 @@ def test_the_python_example_runs(capsys):
 
 def test_the_distances_shown_can_be_computed():
     exec(compile(block("fisher_task_distance("), "README.md", "exec"), {})
-    assert len(BLOCKS) == 4  # every example is run by a test here
+    assert len(BLOCKS) == 5  # every example is run by a test here
 
 
 def test_the_scores_shown_can_be_computed():
@@ -57,6 +58,15 @@ def test_a_family_of_ones_own_keeps_the_contract_and_meta_trains(tmp_path):
     assert main.main(["train", str(config), "--out", str(out), *small]) == 0
     assert main.main(["evaluate", str(out), "--evaluate.steps", "3", "--evaluate.repetitions", "1"]) == 0
     assert (out / "evaluation.json").exists()
+
+
+def test_a_learned_initialization_starts_an_ordinary_training_script(tmp_path, monkeypatch):
+    small(tmp_path / "runs" / "first", "glyphs")
+    monkeypatch.chdir(tmp_path)
+    images, labels = torch.rand(6, 1, 28, 28), torch.arange(6) % 3
+    names = {"batches": [(images, labels)] * 10}
+    exec(compile(block("leap.load("), "README.md", "exec"), names)
+    assert (names["module"](images).argmax(-1) == labels).all()
 
 
 def test_every_command_shown_exists(capsys):

@@ -38,6 +38,10 @@ def main(argv: Sequence[str]) -> int:
     if not given.files:
         raise UsageError(f"name at least one run folder: {USAGE}")
     videos = episodes(given.options["video"])
+    from leap.run import RunFolder
+
+    for folder in given.files:
+        RunFolder.open(Path(folder))  # before the first is evaluated
     for folder in given.files:
         _evaluate(Path(folder), given.overrides, videos, given.options["paths"])
     return 0

@@ -31,6 +31,7 @@ _DISK_FULL = "free some space, or name a folder on another disk"
 _CURES = {
     errno.ENOSPC: _DISK_FULL,
     errno.EDQUOT: _DISK_FULL,
+    errno.EFBIG: "a limit on the size of files is reached (ulimit -f); raise it, or name a folder on another disk",
     errno.EROFS: "the disk cannot be written to; name a folder on another one",
     errno.EACCES: "change its permissions, or name another place",
     errno.EPERM: "change its permissions, or name another place",

@@ -11,13 +11,13 @@ import numpy as np
 from leap.metrics.statistics import student_quantile
 from leap.report.drawing import MUTED, Style
 from leap.report.runs import Run
-from leap.report.summary import Measure, Summary
+from leap.report.summary import Measure, Row, Summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 POINTS = 240  # of a curve, at most: a picture is no wider
-TRAINING = ("train/error", "train/loss_last")  # the first that the runs logged
+TRAINING = ("charts/episodic_return", "train/error", "train/loss_last")  # the first that the runs logged
 
 
 def draw_curves(axes: Axes, summary: Summary, look: Mapping[str, Style]) -> None:
@@ -29,10 +29,9 @@ def draw_curves(axes: Axes, summary: Summary, look: Mapping[str, Style]) -> None
     _limits(axes, summary.evaluation.has_error)
 
 
-def draw_final(axes: Axes, summary: Summary, look: Mapping[str, Style]) -> None:
-    """The first measure of each row: a large mark with its interval, a small one for every seed."""
-    measure = summary.measures[0]
-    for place, row in enumerate(summary.rows):
+def draw_final(axes: Axes, rows: Sequence[Row], measure: Measure, look: Mapping[str, Style]) -> None:
+    """A measure of each row: a large mark with its interval, a small one for every seed."""
+    for place, row in enumerate(rows):
         interval, style = row.interval(measure.key), look[row.label]
         if interval is None:
             axes.text(0.02, place, "diverged", transform=axes.get_yaxis_transform(), va="center", color=MUTED)
@@ -43,8 +42,8 @@ def draw_final(axes: Axes, summary: Summary, look: Mapping[str, Style]) -> None:
         if interval.low is not None and interval.high is not None:
             axes.plot([interval.low, interval.high], [place, place], color=style.colour, linewidth=2.2)
         axes.plot([interval.mean], [place], style.marker, color=style.colour, markersize=8, markeredgewidth=0)
-    axes.set_yticks(range(len(summary.rows)), [shorten(row.label, 26) for row in summary.rows])
-    axes.set_ylim(len(summary.rows) - 0.5, -0.5)
+    axes.set_yticks(range(len(rows)), [shorten(row.label, 26) for row in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel(_with_unit(measure))
     axes.grid(visible=False, axis="y")
 
@@ -87,14 +86,24 @@ def training_key(runs: Sequence[Run]) -> str | None:
 
 
 def training_curves(runs: Sequence[Run], key: str) -> np.ndarray | None:
-    """Meta-steps and one line a seed, [1 + N, P]: as far as all seeds went, means over blocks where there are many."""
+    """Meta-steps and one line a seed, [1 + N, P]: as far as all seeds went, means over blocks where there are many.
+
+    A step without a value (games of which no episode ended) counts nowhere; a block without any is NaN.
+    """
     lines = [{row["step"]: row.get(key) for row in run.metrics} for run in runs if run.metrics]
     common = sorted(set.intersection(*(set(line) for line in lines))) if lines else []
     if not common:
         return None
     table = np.array([common, *([line[step] for step in common] for line in lines)], dtype=float)
     edges = np.linspace(0, table.shape[1], min(POINTS, table.shape[1]) + 1).astype(int)
-    return np.stack([table[:, a:b].mean(axis=1) for a, b in pairwise(edges)], axis=1)
+    return np.stack([_known_mean(table[:, a:b]) for a, b in pairwise(edges)], axis=1)
+
+
+def _known_mean(block: np.ndarray) -> np.ndarray:
+    """Means of rows [N, P] over what is there, NaN where nothing is."""
+    count = np.isfinite(block).sum(axis=1)
+    found: np.ndarray = np.where(count > 0, np.nansum(block, axis=1) / np.maximum(count, 1), np.nan)
+    return found
 
 
 def curve_label(key: str) -> str:
@@ -102,6 +111,7 @@ def curve_label(key: str) -> str:
     return {
         "train_error": "training error (%)",
         "train_loss": "training loss",
+        "charts/episodic_return": "return of an episode, mean over games",
         "train/error": "training error over the inner steps (%)",
         "train/loss_last": "training loss at the last inner step",
     }[key]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from leap.measure.plan import RISING
 from leap.report.evaluation import BASELINE
 from leap.report.findings import Score
 from leap.report.measures import Paths
@@ -137,7 +138,7 @@ def _table(
         values = _stacked(held, score.name, targets, seeds)
         if values is None and not score.baseline:
             continue  # of some candidates alone
-        rows.append(_predictor(score, values, y, outcomes))
+        rows.append(_predictor(score, values, y, -outcomes if y in RISING else outcomes))
     words, unit = ENDED[y]
     return Table(y, words, unit, by_weighted_tau(rows))
 

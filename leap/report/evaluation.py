@@ -28,7 +28,7 @@ class Evaluation:
     Of games: `episodes[name][s][t]` are the episodes of a walk in the order in which they ended, [N, 3] (agent step,
     score, length); `references` says what random play and a human score, by task; `agent_steps` and `frame_skip` how
     many agent steps a walk took and how many frames each lasts, None where the document does not say. A score that is
-    not finite is NaN.
+    not finite is NaN. `pretraining_tasks` counts the tasks there were to pretrain on, None likewise.
     """
 
     family: str
@@ -43,6 +43,7 @@ class Evaluation:
     references: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     agent_steps: int | None = None
     frame_skip: int | None = None
+    pretraining_tasks: int | None = None
 
     @property
     def has_returns(self) -> bool:
@@ -117,6 +118,7 @@ def parse_evaluation(content: Any, path: Path | str = FILE) -> Evaluation:
             references=_references(content.get("references", {})),
             agent_steps=_positive(content, "agent_steps"),
             frame_skip=_positive(content, "frame_skip"),
+            pretraining_tasks=_positive(content, "pretraining_tasks", least=0),
         )
         named = dict(content["initializations"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -218,13 +220,16 @@ def _walk(held: Any) -> np.ndarray:
 
 
 def _references(held: Any) -> dict[str, dict[str, float]]:
-    return {str(name): {key: float(of[key]) for key in ("random", "human") if key in of} for name, of in held.items()}
+    return {
+        str(name): {key: float(of[key]) for key in ("random", "human", "best") if key in of}
+        for name, of in held.items()
+    }
 
 
-def _positive(content: Mapping[str, Any], key: str) -> int | None:
-    """A whole number above zero; None where there is none."""
+def _positive(content: Mapping[str, Any], key: str, least: int = 1) -> int | None:
+    """A whole number from `least` on; None where there is none."""
     value = content.get(key)
-    if value is not None and int(value) < 1:
+    if value is not None and int(value) < least:
         raise ValueError(f"{key} is {value}")
     return None if value is None else int(value)
 

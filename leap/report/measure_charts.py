@@ -26,7 +26,7 @@ PATH_LABELS = {
     "path_energy_parameters": "path energy among parameters (squared)",
     "fisher_rao_length": "Fisher-Rao length (√nats)",
 }
-END_LABELS = {"test_error": "final test error (%)", "test_loss": "final test loss"}
+END_LABELS = {"test_error": "final test error (%)", "test_return": "test return", "test_loss": "final test loss"}
 
 
 def named(label: str, unit: str) -> str:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from leap.measure.plan import RISING
 from leap.report.captioned import WIDTH, Picture, correlation_text, p_text, plain
 from leap.report.findings import setting
-from leap.report.heatmap import NAME_LENGTH, VALUES_UP_TO, Shades, draw_heatmap, log_scaled, scale
+from leap.report.heatmap import NAME_LENGTH, Shades, draw_heatmap, log_scaled, scale
+from leap.report.matrix_table import BESIDE, matrix_table
 from leap.report.measure_charts import (
     END_LABELS,
     LEGEND_UP_TO,
@@ -68,11 +70,13 @@ def maps(measures: Measures) -> Iterator[Picture]:
     for matrix in measures.matrices.values():
         yield Picture(
             matrix.name,
-            _map_title(matrix, len(measures.tasks)),
+            _map_title(matrix),
             _map_caption(matrix, measures),
             WIDTH,
             side + label + 0.35,
             partial(_draw_map, matrix=matrix, tasks=measures.tasks, order=order),
+            partial(matrix_table, matrix, measures.tasks, order),
+            whole=len(order) > BESIDE,
         )
 
 
@@ -148,10 +152,10 @@ def _draw_map(figure: Figure, matrix: Matrix, tasks: Sequence[str], order: Seque
     draw_heatmap(figure.subplots(), matrix, tasks, order, WIDTH)
 
 
-def _map_title(matrix: Matrix, tasks: int) -> str:
+def _map_title(matrix: Matrix) -> str:
     """The label with the unit of the figures on the tiles."""
     power, _ = scale(matrix.mean)
-    if not power or tasks > VALUES_UP_TO:
+    if not power:
         return named(matrix.label, matrix.unit)
     times = "\u00d710" + str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"{matrix.label} ({times}{'' if matrix.unit in ('', '1') else f' {matrix.unit}'})"
@@ -171,8 +175,10 @@ def _map_caption(matrix: Matrix, measures: Measures) -> str:
         spread = np.std(matrix.values, axis=0, ddof=1)[~np.eye(len(measures.tasks), dtype=bool)]
         spread = spread[np.isfinite(spread)]
         unit = f" {matrix.unit}" if matrix.unit not in ("", "1") else ""
-        middle = f", which differ by {number(float(np.median(spread)))}{unit} (standard deviation, median pair)"
-        said.append(f"Mean over {len(measures.seeds)} seeds{middle if spread.size else ''}.")
+        middle = ""
+        if spread.size:
+            middle = f", which differ by {number(float(np.median(spread)))}{unit} (standard deviation, median pair)"
+        said.append(f"Mean over {len(measures.seeds)} seeds{middle}.")
     if matrix.any_censored.any():
         said.append("≥: stopped at the limit, so at least this.")
     return " ".join(said)
@@ -199,7 +205,7 @@ def _scatter_caption(y: Matrix, found: Mapping[str, Any], tasks: int) -> str:
 
 
 def _end_caption(paths: Paths, end: str) -> str:
-    said = ["A mark a held-out task; the lower left is best."]
+    said = [f"A mark a held-out task; the {'upper' if end in RISING else 'lower'} left is best."]
     for name in paths.values:
         found = ends_correlation(paths, name, end)
         if found is not None:

@@ -5,29 +5,33 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from leap.report.charts import (
     draw_curves,
-    draw_final,
     draw_tasks,
     draw_training,
     task_order,
     training_key,
 )
 from leap.report.choice_page import choice_section
+from leap.report.contents import with_contents
+from leap.report.cost import cost_section
 from leap.report.differences import differing_fields, flatten, group_labels, group_runs
 from leap.report.drawing import Style, write_file
+from leap.report.first import first_screen
 from leap.report.markup import figure, key, section, table, tag, text
 from leap.report.measure_page import measures_section
+from leap.report.paths_page import paths_section
 from leap.report.pictures import summary_styles
+from leap.report.reproduce import reproduce_section
 from leap.report.returns_page import headline, returns_parts
+from leap.report.returns_text import checked_window
 from leap.report.runs import Run, only_measured, read_runs
 from leap.report.style import style_sheet
 from leap.report.summary import Summary, summarize
 from leap.report.svg import inline_svg
-from leap.report.text import INTERVAL_NOTE, NO_VALUE, answer, heading, interval_text, number, protocol, sureness
+from leap.report.text import INTERVAL_NOTE, NO_VALUE, answer, heading, interval_text, number
 from leap.report.transfer_page import transfer_section
 
 Groups = Sequence[tuple[str, tuple[Run, ...]]]
@@ -39,14 +43,16 @@ PERSONAL = (
     "run_id",
 )  # differ from run to run, and say nothing of its place
 WIDTH = 4.6  # inches of a picture; at a phone's width its 9-point text is still read
+MEASURED_SIZE = 1_600_000  # characters of what was measured, about, beyond which runs are named and not shown
 
 
-def write_report(run_folders: Iterable[Path | str], out: Path) -> Path:
+def write_report(run_folders: Iterable[Path | str], out: Path, window: int | None = None) -> Path:
     """Write the report page of these runs; of runs that were measured and never evaluated, the page of their measures.
 
     Args:
         run_folders: As `summarize` takes them.
         out: The HTML file; its folder is made, an earlier page is replaced.
+        window: Of games, episodes of the moving average; by default the paper's 500.
 
     Returns:
         The file.
@@ -56,22 +62,26 @@ def write_report(run_folders: Iterable[Path | str], out: Path) -> Path:
     """
     runs = read_runs(run_folders)
     alone = only_measured(runs)
-    return write_file(Path(out), (measured_page(runs) if alone else report_page(summarize(run_folders))).encode())
+    page = measured_page(runs) if alone else report_page(summarize(run_folders), window, Path(out))
+    return write_file(Path(out), page.encode())
 
 
-def report_page(summary: Summary) -> str:
-    """The report as one HTML document; the same runs give the same page."""
+def report_page(summary: Summary, window: int | None = None, out: Path | None = None) -> str:
+    """The report as one HTML document; the same runs give the same page. `out`: where it will lie."""
     look = summary_styles(summary)
-    games = summary.evaluation.has_returns
+    games, episodes = summary.evaluation.has_returns, checked_window(summary, window)
     parts = [
-        *(returns_parts(summary, look) if games else [_answer(summary, look)]),
+        *(returns_parts(summary, look, episodes, out) if games else [first_screen(summary, look)]),
         _table(summary, look),
         _curves(summary, look),
         *([] if games else [_tasks(summary, look)]),  # a table a game stands above
+        paths_section(summary.groups),
         choice_section(summary.groups),
+        *_measures(summary.groups),
+        cost_section(summary.groups, look),
         *_rest(summary.groups, summary.differences),
     ]
-    return document(headline(summary) if games else answer(summary), parts)
+    return document(headline(summary, episodes) if games else answer(summary), parts)
 
 
 def measured_page(runs: Sequence[Run]) -> str:
@@ -80,14 +90,15 @@ def measured_page(runs: Sequence[Run]) -> str:
     groups = [(label, tuple(group)) for label, group in zip(group_labels(found), found, strict=True)]
     title = f"Measured: {', '.join(run.folder.name for run in runs)}"
     head = [tag("p", "Not evaluated: leap evaluate RUN adds the comparison.", class_="eyebrow"), tag("h1", text(title))]
-    return document(title, [*head, *_rest(groups, differing_fields([group[0].config for group in found]))])
+    return document(
+        title, [*head, *_measures(groups), *_rest(groups, differing_fields([group[0].config for group in found]))]
+    )
 
 
 def _rest(groups: Groups, differences: Mapping[str, Sequence[str]]) -> list[str]:
     return [
-        *_measures(groups),
         differences_section(groups, differences),
-        _reproduce(groups),
+        reproduce_section(groups),
         conditions_section(groups),
     ]
 
@@ -102,25 +113,7 @@ def document(title: str, parts: Sequence[str]) -> str:
         "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">"
         '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">'
         f"<title>{text(title)}</title>\n<style>{style_sheet()}</style></head>\n"
-        f"<body><main>{''.join(parts)}</main></body></html>\n"
-    )
-
-
-def _answer(summary: Summary, look: Mapping[str, Style]) -> str:
-    measure = summary.measures[0]
-    items = []
-    for verdict in summary.verdicts():
-        kind = {"class_": "settled"} if verdict.settled else {}
-        ahead, how_sure = sureness(verdict, measure)
-        items.append(tag("li", tag("strong", text(ahead)), tag("small", text(how_sure)), **kind))
-    words = tag("div", tag("ul", *items, class_="verdicts"))
-    height = 0.75 + 0.36 * len(summary.rows)
-    svg = inline_svg("final", WIDTH, height, lambda fig: draw_final(fig.subplots(), summary, look))
-    caption = "Large marks are means over training seeds, bars their 95% intervals, small dots single seeds."
-    return (
-        tag("p", text(protocol(summary)), class_="eyebrow")
-        + tag("h1", text(answer(summary)))
-        + tag("div", words, figure(svg, f"{measure.label} of every initialization", caption), class_="answer")
+        f"<body>{with_contents(''.join(parts))}</body></html>\n"
     )
 
 
@@ -148,12 +141,15 @@ def _table(summary: Summary, look: Mapping[str, Style]) -> str:
 
 
 def _curves(summary: Summary, look: Mapping[str, Style]) -> str:
-    svg = inline_svg("curves", WIDTH, 3.2, lambda fig: draw_curves(fig.subplots(), summary, look))
+    """Learning curves and meta-training; of games the latter alone, since their own curves are of returns."""
     runs = [run for _, group in summary.groups for run in group]
-    caption = "Mean over held-out tasks at each inner step; bands are 95% over seeds."
-    if any(run.evaluation is not None and run.evaluation.stops_early for run in runs):
-        caption += " A walk that stopped early keeps its last level until the longest stops."
-    figures = [tag("h2", "Learning held-out tasks") + figure(svg, "Learning curves", caption)]
+    figures = []
+    if not summary.evaluation.has_returns:
+        svg = inline_svg("curves", WIDTH, 3.2, lambda fig: draw_curves(fig.subplots(), summary, look))
+        caption = "Mean over held-out tasks at each inner step; bands are 95% over seeds."
+        if any(run.evaluation is not None and run.evaluation.stops_early for run in runs):
+            caption += " A walk that stopped early keeps its last level until the longest stops."
+        figures.append(tag("h2", "Learning held-out tasks") + figure(svg, "Learning curves", caption))
     metric = training_key(runs)
     if metric is not None:
         groups = summary.groups
@@ -162,6 +158,8 @@ def _curves(summary: Summary, look: Mapping[str, Style]) -> str:
             "Mean over the tasks of each meta-step; bands are 95% over seeds. Long runs: means of blocks of steps."
         )
         figures.append(tag("h2", "Meta-training") + figure(svg, "Meta-training curves", caption))
+    if not figures:
+        return ""
     labels = dict.fromkeys([row.label for row in summary.rows] + [label for label, _ in summary.groups])
     legend = tag("ul", *(tag("li", key(label, look[label])) for label in labels), class_="legend")
     return tag("section", legend, tag("div", *(tag("div", one) for one in figures), class_="pair"))
@@ -187,15 +185,36 @@ def _tasks(summary: Summary, look: Mapping[str, Style]) -> str:
 
 
 def _measures(groups: Groups) -> list[str]:
-    """What `leap measure` found, two sections a run that it measured."""
-    parts: list[str] = []
-    for label, runs in groups:
-        for run in runs:
-            if run.measures is not None:
-                title, number = label if len(runs) == 1 else f"{label}, seed {run.seed}", len(parts) // 2
-                parts.append(transfer_section(run.measures, title, f"t{number}"))
-                parts.append(measures_section(run.measures, title, f"m{number}"))
-    return parts
+    """What `leap measure` found, two sections a run that it measured, as far as a page of bearable size holds them.
+
+    Of many measured runs the first of every row come before further seeds.
+    """
+    held = [
+        (label if len(runs) == 1 else f"{label}, seed {run.seed}", place, run)
+        for label, runs in groups
+        for place, run in enumerate(runs)
+        if run.measures is not None
+    ]
+    parts: dict[int, list[str]] = {}
+    room = MEASURED_SIZE
+    for place in sorted(range(len(held)), key=lambda place: held[place][1]):
+        title, _, run = held[place]
+        if room <= 0 or run.measures is None:
+            continue
+        found = [transfer_section(run.measures, title, f"t{place}"), measures_section(run.measures, title, f"m{place}")]
+        room -= sum(map(len, found))
+        if room >= 0 or not parts:
+            parts[place] = found
+    left = [one for place, one in enumerate(held) if place not in parts]
+    told = [one for place in sorted(parts) for one in parts[place]]
+    return [*told, _elsewhere(left)] if left else told
+
+
+def _elsewhere(held: Sequence[tuple[str, int, Run]]) -> str:
+    items = (tag("li", text(f"{title}: {run.folder / 'measures'}")) for title, _, run in held)
+    about = "To keep this page small, what was measured of these runs is left to their own folders, or to a page of"
+    note = tag("p", text(f"{about} their own (leap report RUN)."), class_="note")
+    return section("Measured as well", note, tag("ul", *items), class_="long")
 
 
 def differences_section(groups: Groups, differences: Mapping[str, Sequence[str]]) -> str:
@@ -207,20 +226,6 @@ def differences_section(groups: Groups, differences: Mapping[str, Sequence[str]]
     head = ["field", *(text(label) for label in labels)]
     note = tag("p", "Only fields that differ; absent: this configuration has no such field.", class_="note")
     return section("Configuration differences", table(head, rows, "Configuration differences", numeric=False), note)
-
-
-def _reproduce(groups: Groups) -> str:
-    parts = []
-    for label, runs in groups:
-        lines: dict[str, None] = {}  # `leap compare` starts many runs, and is shown once
-        for run in runs:
-            lines[run.command or f"# {run.folder}: its command line was not recorded"] = None
-            if run.evaluation is not None:
-                lines[f"leap evaluate {quote(str(run.folder))}"] = None
-            if run.measures is not None:
-                lines[f"leap measure {quote(str(run.folder))}"] = None
-        parts.append(tag("h3", text(label)) + tag("pre", text("\n".join(lines)), tabindex="0"))
-    return section("How to reproduce each row", *parts, class_="long")
 
 
 def conditions_section(groups: Groups) -> str:

@@ -18,11 +18,14 @@ def titled(title: str, about: str, found: Sequence[Picture], key: str) -> str:
 
 def grid(found: Sequence[Picture], key: str) -> str:
     """Pictures; `key` keeps the ids apart from those of other runs on the page. Nothing without pictures."""
-    return tag("div", *(tag("div", shown(one, key)) for one in found), class_="pair") if found else ""
+    if not found:
+        return ""
+    boxes = (tag("div", shown(one, key), **({"class_": "whole"} if one.whole else {})) for one in found)
+    return tag("div", *boxes, class_="pair")
 
 
 def shown(picture: Picture, key: str) -> str:
     """One picture between its title and its caption."""
     name = f"{key}-{picture.name.replace('.', '-')}"
-    svg = inline_svg(name, picture.width, picture.height, picture.draw)
-    return tag("p", text(picture.title)) + figure(svg, picture.title, picture.caption)
+    draw = picture.page or (lambda: inline_svg(name, picture.width, picture.height, picture.draw))
+    return tag("p", text(picture.title)) + figure(draw(), picture.title, picture.caption)

@@ -1,6 +1,7 @@
 """The style sheet of the report page: one column on a phone, two pictures a row on a desk, ink on white on paper."""
 
 from leap.report.drawing import DARK_GREY, DARK_PALETTE, GREY, GRID, INK, MUTED, PALETTE
+from leap.report.matrix_table import matrix_style
 
 
 def style_sheet() -> str:
@@ -10,7 +11,7 @@ def style_sheet() -> str:
     dark += "--paper:#15171b;--panel:#1d2025;--accent:#8cc4ff;"
     return (
         f":root{{{light}color-scheme:light dark}}\n"
-        f"@media (prefers-color-scheme:dark){{:root{{{dark}}}}}\n{_RULES}\n"
+        f"@media (prefers-color-scheme:dark){{:root{{{dark}}}}}\n{_RULES}{matrix_style()}\n"
         f"@media print{{:root{{{light}color-scheme:light}}{_PRINT}}}\n"
     )
 
@@ -42,6 +43,14 @@ section{margin-top:clamp(2.6rem,6vw,4.2rem)}
 .verdicts li.settled{border-color:var(--accent)}
 .verdicts strong{font-weight:620}
 .verdicts small{display:block;color:var(--muted);font-size:.88rem}
+.lead{font-size:1.08rem;max-width:62ch}
+.second{color:var(--muted);max-width:62ch;margin-top:.8rem}
+.skip{position:absolute;left:-100vw;background:var(--paper);padding:.5rem 1rem}
+.skip:focus{left:.5rem;top:.5rem;z-index:2}
+nav ul{display:flex;flex-wrap:wrap;gap:.35rem 1.3rem;list-style:none;margin:2.2rem 0 0;padding:.9rem 0 0;
+  border-top:1px solid var(--grid);font-size:.9rem}
+a:focus-visible{outline:2px solid var(--accent);outline-offset:3px}
+img{display:block;max-width:100%;height:auto;background:#fff;border-radius:.4rem}
 .pair{display:grid;gap:2.6rem 3rem}
 .pair .scroll{margin-top:0}
 .tasks th,.tasks td{padding-right:.9rem}
@@ -68,6 +77,17 @@ thead th.n{white-space:normal;min-width:7.5rem}
 td small,th small{color:var(--muted);font-weight:400;font-size:.86em}
 tr.best th,tr.best td{font-weight:650}
 .wide td{min-width:7rem}
+.pair>.whole{grid-column:1/-1}
+.matrix{font-size:.78rem;min-width:0}
+.matrix th,.matrix td{padding:.3rem .35rem;text-align:center;border:0}
+.matrix td{min-width:2.3rem;box-shadow:inset 0 0 0 1px var(--paper)}
+.matrix tbody th{text-align:right;white-space:nowrap;padding-right:.6rem;font-weight:400}
+.matrix thead th{color:var(--ink);font-weight:400;font-size:1em}
+.matrix thead th:first-child{color:var(--muted);text-align:right;font-size:.9em;vertical-align:bottom}
+.matrix thead span{writing-mode:vertical-rl;transform:rotate(180deg);white-space:nowrap}
+.matrix .own{color:var(--muted);background:var(--panel)}
+.matrix tbody tr:hover th{font-weight:650}
+.matrix td:hover{outline:2px solid var(--ink);outline-offset:-2px}
 .dense th,.dense td{padding-right:1rem}
 .dense thead th.n{min-width:0;white-space:nowrap}
 .dense tbody th{min-width:9rem;max-width:15rem}
@@ -102,6 +122,11 @@ tbody th{position:static;background:none}
 .pair.tasks{grid-template-columns:1fr}
 .scroll,pre{overflow:visible}
 pre{white-space:pre-wrap;overflow-wrap:anywhere}
-figure,tr{break-inside:avoid}
+figure,tr,.pair>div{break-inside:avoid}
+.matrix{font-size:min(7.5pt,calc(250pt/var(--tasks)))}
+.matrix th,.matrix td{padding:.2em .15em}
+.matrix td{min-width:0;print-color-adjust:exact;-webkit-print-color-adjust:exact}
+nav,.skip{display:none}
+details::details-content{content-visibility:visible;display:block}
 .key svg,figure svg{print-color-adjust:exact;-webkit-print-color-adjust:exact}
 """

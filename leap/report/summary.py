@@ -102,9 +102,14 @@ class Summary:
 
     def verdicts(self) -> list[Verdict]:
         """The best row against every other one, in the table's order; empty where a mean does not exist."""
-        best, *others = self.rows
-        key = self.measures[0].key
-        return [_compare(best, row, key) for row in others if best.interval(key) and row.interval(key)]
+        found = (self.verdict(row, self.measures[0]) for row in self.rows[1:])
+        return [verdict for verdict in found if verdict is not None]
+
+    def verdict(self, other: Row, measure: Measure) -> Verdict | None:
+        """The best row (by the first measure) against another by any; None where a mean does not exist."""
+        best = self.rows[0]
+        known = best.interval(measure.key) and other.interval(measure.key)
+        return _compare(best, other, measure.key) if known else None
 
 
 def summarize(folders: Iterable[Path | str]) -> Summary:

@@ -81,7 +81,7 @@ def sureness(verdict: Verdict, measure: Measure) -> tuple[str, str]:
     how = "paired by seed" if verdict.paired else "seeds not paired"
     low, high = number(behind.low, behind.mean), number(behind.high, behind.mean)
     within = f"95% interval {low} to {high}, {_count(behind.count, 'seed')}, {how}"
-    end = "clear of zero" if verdict.settled else "includes zero: the order may be chance"
+    end = "beyond chance" if verdict.settled else "includes zero: the order may be chance"
     return ahead, f"{within}; {end}"
 
 
