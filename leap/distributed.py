@@ -150,17 +150,23 @@ class Processes:
             return None
         return dist.new_group(backend="nccl", timeout=self._patience)
 
-    @contextlib.contextmanager
-    def _expecting_all(self) -> Iterator[None]:
-        try:
-            yield
-        except RuntimeError as error:  # what torch.distributed raises derives from it
-            what = " ".join(str(error).split())[:200]
-            raise RunError(
-                f"process {self.place.rank} of {self.place.world}: another process of this job has ended, or has not "
-                f"come within {self._patience.total_seconds():.0f} s ({PATIENCE}). Its own message, above or in its "
-                f"machine's log, tells why; start the same command again to go on from the last checkpoint [{what}]"
-            ) from error
+    def _expecting_all(self) -> contextlib.AbstractContextManager[None]:
+        return _expecting_all(self.place, self._patience)
+
+
+@contextlib.contextmanager
+def _expecting_all(here: Place, patience: timedelta | None = None) -> Iterator[None]:
+    """Say in words that another process is missed where torch.distributed finds that out."""
+    try:
+        yield
+    except RuntimeError as error:  # what torch.distributed raises derives from it
+        what = " ".join(str(error).split())[:200]
+        late = f", or has not come within {patience.total_seconds():.0f} s ({PATIENCE})" if patience else ""
+        raise RunError(
+            f"process {here.rank} of {here.world}: another process of this job has ended{late}. Its own message, above "
+            "or in its machine's log, tells why; start the same command again to go on from where it was saved last "
+            f"[{what}]"
+        ) from error
 
 
 def place() -> Place:
@@ -276,7 +282,8 @@ def group(patience: timedelta = timedelta(hours=24)) -> Iterator[Place]:
             f"torchrun, and see that this address can be reached from every machine [{what}]"
         ) from error
     yield here
-    dist.barrier()  # nobody takes the connections down while another still reads from them
+    with _expecting_all(here):
+        dist.barrier()  # nobody takes the connections down while another still reads from them
     # Left standing where an exception passes: with processes that may be gone, NCCL would wait to tear it down. The
     # connections close when this process ends, which is what tells the others.
     dist.destroy_process_group()
@@ -310,4 +317,5 @@ def wait() -> None:
     if place().world > 1:
         import torch.distributed as dist
 
-        dist.barrier()
+        with _expecting_all(place()):
+            dist.barrier()

@@ -16,7 +16,7 @@ from leap import distributed
 from leap.cli import build, configuration
 from leap.cli.settings import Settings
 from leap.distributed import Place
-from leap.errors import UsageError
+from leap.errors import RunError, UsageError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -159,6 +159,21 @@ def test_processes_exchange_and_notice_who_is_gone(tmp_path):
     assert told.returncode != 0 and "Assertion" not in told.stderr
     noticed = [path.read_text() for path in tmp_path.glob("noticed-*")]
     assert noticed and all("another process of this job has ended" in text for text in noticed)
+
+
+def test_who_waits_for_a_process_that_is_gone_says_so_in_words(alone, monkeypatch):
+    def gone(*arguments, **options):
+        raise RuntimeError("Connection closed by peer [127.0.0.1]:8097")
+
+    alone.setenv("WORLD_SIZE", "2")
+    alone.setenv("RANK", "1")
+    monkeypatch.setattr("torch.distributed.barrier", gone)
+    with pytest.raises(RunError, match=r"process 1 of 2: another process of this job has ended\. .*by peer"):
+        distributed.wait()
+    monkeypatch.setattr(distributed, "_store", lambda here, patience: None)
+    monkeypatch.setattr("torch.distributed.init_process_group", lambda *arguments, **options: None)
+    with pytest.raises(RunError, match="another process of this job has ended"), distributed.group():
+        pass
 
 
 CODE = """

@@ -117,7 +117,7 @@ def _tell_engine(about: Mapping[str, Any], say: Say) -> None:
 def _as_before(run: RunFolder, settings: Settings) -> Settings:
     """With the execution that the run chose when it began: another one would give other round-off."""
     try:
-        chosen = run.recorded("execution")
+        chosen: Any = run.recorded("execution")
     except RunError:  # of an earlier version, or removed: chosen anew
         return settings
     if settings.train.execution != "auto" or chosen not in EXECUTIONS:
