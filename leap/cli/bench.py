@@ -103,6 +103,11 @@ def run(names: Sequence[str], seconds: float, under: Conditions, out: Path | Non
         return not under.tiny and (goal.threads is None or (under.clock == "wall" and goal.threads == threads))
 
     print(f"{machine_text(about_machine)}; {under.clock} clock", flush=True)
+
+    def keep() -> None:
+        if out is not None:
+            write_atomic(out, (json.dumps(document, indent=1) + "\n").encode())
+
     for name in names:
         about, make = ROWS[name]
         try:
@@ -110,14 +115,14 @@ def run(names: Sequence[str], seconds: float, under: Conditions, out: Path | Non
         except LeftOut as reason:
             document["left_out"][name] = str(reason)
             print(f"\n{name}: left out: {reason}", flush=True)
+            keep()
             continue
         found = carry_out(
             row, seconds=seconds, judged=applies, synchronize=synchronizer(under.device), clock=CLOCKS[under.clock]
         )
         document["rows"][name] = {"about": about, **found}
         print(f"\n{row_text(name, about, found)}", end="", flush=True)
-        if out is not None:
-            write_atomic(out, (json.dumps(document, indent=1) + "\n").encode())
+        keep()
     return document
 
 
