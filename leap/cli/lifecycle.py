@@ -24,6 +24,7 @@ from leap.cli.settings import Settings
 from leap.distributed import Alone, Exchange
 from leap.errors import RunError, UsageError
 from leap.evaluate import evaluate as walk_and_score
+from leap.foreign import check_source
 from leap.pieces import length
 from leap.provenance import provenance
 from leap.report import pictures
@@ -38,7 +39,6 @@ FREE = (
     *("tracking", "wandb", "evaluate", "compare", "measure", "train.checkpoint_every", "train.keep_every"),
     "tasks.reference_",  # of games: what they are measured with, which no training sees
 )
-
 
 ALONE = Alone()
 _FROM_THE_FIRST: Any = None  # what a process gives that only listens
@@ -133,7 +133,9 @@ def _check_tracked(run: RunFolder, settings: Settings) -> None:
 
 def settings_of(run: RunFolder) -> Settings:
     """The settings a run was started with."""
-    return configuration.load(Settings, [run.path / "config.yaml"])
+    found = configuration.load(Settings, [run.path / "config.yaml"])
+    check_source(run.path, getattr(found.tasks, "source", None))
+    return found
 
 
 def reconcile(run: RunFolder, asked: Settings) -> Settings:
@@ -242,10 +244,8 @@ def evaluate(
         }
         (run.path / "pictures").mkdir(exist_ok=True)
         pictures.learning_curves(document, run.path / "pictures" / "learning-curves.png")
-        if filming:
-            filming.finish()
-        if kept:
-            kept.finish()
+        for watching in filter(None, (filming, kept)):
+            watching.finish()
         # the last file: where it stands, `leap compare` evaluates no more
         write_atomic(run.path / "evaluation.json", (json.dumps(document) + "\n").encode())
         run.forget_walks()
