@@ -201,7 +201,7 @@ def test_a_damaged_initialization_is_told(tmp_path, capsys):
 
 def test_an_unfinished_run_is_not_evaluated(tmp_path, capsys):
     run = RunFolder.create(
-        tmp_path / "run", configuration.to_yaml(configuration.load(Settings, ["quadratic.yaml"])), {}
+        tmp_path / "run", configuration.to_yaml(configuration.load(Settings, ["quadratic.yaml"])), {"run_id": "a"}
     )
     assert leap("evaluate", run.path) == 2
     assert "leap train --resume" in capsys.readouterr().err

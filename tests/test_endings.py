@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,19 @@ from leap.cli.main import main
 from leap.errors import RunError, UsageError
 from leap.run import RunFolder
 
-LONG = ["sinusoid", "--tracking", "none", "--train.meta-steps", "100000", "--train.inner-steps", "1"]
 SIGNALS = [getattr(signal, name) for name in endings.SIGNALS]
+
+
+@pytest.fixture(autouse=True)
+def _nobody_ignores_signals() -> Iterator[None]:
+    """Whoever runs the tests may (nohup does), and what is ignored stays so, in processes that are started as well."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+LONG = ["sinusoid", "--tracking", "none", "--train.meta-steps", "100000", "--train.inner-steps", "1"]
 
 
 @pytest.mark.parametrize("number", SIGNALS)

@@ -505,6 +505,9 @@ def test_a_picture_is_drawn_whatever_is_missing(learner: str, tmp_path: Path) ->
 
 def test_the_page_shows_curves_tables_and_averages_and_is_the_same_every_time(tmp_path: Path) -> None:
     folders = [_run(tmp_path, learner, seed) for learner in ("leap", "reptile") for seed in (0, 1)]
+    for folder in folders:
+        rows = [{"step": 1, "charts/episodic_return": None}, {"step": 2, "charts/episodic_return": 3.0}]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     page = write_report(folders, tmp_path / "report.html").read_text()
     for game in GAMES:
         assert f"Learning curves of {game}" in page

@@ -180,8 +180,7 @@ def evaluate(
     """Evaluate a finished run's initialization beside the random one it started from; write figures and pictures.
 
     `known` remembers the last random initialization's walks for runs that differ in their learner alone. `videos` are
-    whole episodes of each game and initialization, filmed where its walk ends. With `paths` the points
-    that walks pass are drawn in a plane.
+    whole episodes of each game and initialization, filmed where its walk ends; `paths`: draw walks in a plane.
     """
     with run.lock():
         _check_tracked(run, settings)
@@ -220,8 +219,7 @@ def evaluate(
             return found
 
         results = {settings.learner.name: walked(settings.learner.name, meta, fold)}
-        # a random initialization walks with the plain optimizer
-        same = _same_random_walks(settings, on)
+        same = _same_random_walks(settings, on)  # a random initialization walks with the plain optimizer
         known = {} if known is None else known
         if same not in known or filming or kept:
             known.clear()
@@ -244,8 +242,10 @@ def evaluate(
         }
         (run.path / "pictures").mkdir(exist_ok=True)
         pictures.learning_curves(document, run.path / "pictures" / "learning-curves.png")
-        for watching in filter(None, (filming, kept)):
-            watching.finish()
+        if filming:
+            filming.finish()
+        if kept:
+            kept.finish()
         # the last file: where it stands, `leap compare` evaluates no more
         write_atomic(run.path / "evaluation.json", (json.dumps(document) + "\n").encode())
         run.forget_walks()
