@@ -237,10 +237,10 @@ class _SameStep:
         return [getattr(self, attr_name, None)] * len(self.singles)
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        raise NotImplementedError
+        raise NotImplementedError("SB3's protocol has it, and A2C does not call it")
 
     def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
-        raise NotImplementedError
+        raise NotImplementedError("SB3's protocol has it, and A2C does not call it")
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
         return [False] * len(self.singles)
