@@ -6,9 +6,11 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 import torch
 import yaml
 
+import leap
 from leap.cli import configuration, networks
 from leap.cli.settings import (
     Atari,
@@ -25,8 +27,9 @@ from leap.cli.settings import (
     TinyGames,
     Train,
 )
+from leap.errors import RunError
 from leap.layout import Layout
-from leap.run import RunFolder
+from leap.run import RunFolder, pack, unpack
 from tasks.networks import Network
 
 SMALL = Train(inner_steps=3, meta_steps=2, meta_batch=2)
@@ -120,3 +123,20 @@ def front(folder: Path) -> tuple[dict, str]:
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file below a folder by its path in it."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def rewrite(path, tensors=None, **changes):
+    """Write a file anew with other tensors or another header, and a digest that fits."""
+    held, about = unpack(path)
+    about = {k: v for k, v in {**about, **changes}.items() if k not in ("sha256", "format")}
+    path.write_bytes(pack(held if tensors is None else tensors, about))
+
+
+def refused(path, error=RunError):
+    """What load has to say; nothing is changed by asking."""
+    folder = path if path.is_dir() else path.parent
+    before = contents(folder)
+    with pytest.raises(error) as found:
+        leap.load(path)
+    assert contents(folder) == before
+    return str(found.value)

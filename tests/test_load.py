@@ -8,7 +8,7 @@ import json
 import pytest
 import torch
 import yaml
-from shared_runs import FAMILIES, OWN, contents, finished, small
+from shared_runs import FAMILIES, OWN, finished, refused, rewrite, small
 from torch import nn
 from torch.func import functional_call
 
@@ -16,29 +16,12 @@ import leap
 from leap.cli import build, export, lifecycle
 from leap.cli.settings import Leap, MetaSgd, NoLearner, Sinusoid
 from leap.errors import LeapError, RunError, UsageError
-from leap.run import pack, unpack
+from leap.run import unpack
 
 
 @pytest.fixture
 def run(tmp_path):
     return small(tmp_path / "run")
-
-
-def rewrite(path, tensors=None, **changes):
-    """Write a file anew with other tensors or another header, and a digest that fits."""
-    held, about = unpack(path)
-    about = {k: v for k, v in {**about, **changes}.items() if k not in ("sha256", "format")}
-    path.write_bytes(pack(held if tensors is None else tensors, about))
-
-
-def refused(path, error=RunError):
-    """What load has to say; nothing is changed by asking."""
-    folder = path if path.is_dir() else path.parent
-    before = contents(folder)
-    with pytest.raises(error) as found:
-        leap.load(path)
-    assert contents(folder) == before
-    return str(found.value)
 
 
 # What is loaded

@@ -10,35 +10,17 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from shared_runs import OWN, contents, finished, small
+from shared_runs import OWN, finished, refused, small
 from torch import nn
 
 import leap
 from leap.cli import export
-from leap.errors import LeapError, RunError, UsageError
-from leap.run import pack, unpack
+from leap.errors import LeapError, UsageError
 
 
 @pytest.fixture
 def run(tmp_path):
     return small(tmp_path / "run")
-
-
-def rewrite(path, tensors=None, **changes):
-    """Write a file anew with other tensors or another header, and a digest that fits."""
-    held, about = unpack(path)
-    about = {k: v for k, v in {**about, **changes}.items() if k not in ("sha256", "format")}
-    path.write_bytes(pack(held if tensors is None else tensors, about))
-
-
-def refused(path, error=RunError):
-    """What load has to say; nothing is changed by asking."""
-    folder = path if path.is_dir() else path.parent
-    before = contents(folder)
-    with pytest.raises(error) as found:
-        leap.load(path)
-    assert contents(folder) == before
-    return str(found.value)
 
 
 def test_nothing_of_a_folder_is_executed(tmp_path):
