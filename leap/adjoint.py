@@ -6,9 +6,10 @@ backwards,
 .. math::
     \lambda^i = \left(\frac{\partial(\theta^{i+1}, s^{i+1})}{\partial(\theta^i, s^i)}\right)^T \lambda^{i+1} + (v_i, 0),
 
-one step's graph at a time. The forward pass keeps every ceil(sqrt K)-th point; a segment's points are computed again
-when the adjoint reaches it. So at most 2 ceil(sqrt K) points and one step's graph are alive, whatever K (Griewank
-1992 with one level), for one more forward pass.
+one step at a time. The forward pass keeps every ceil(sqrt K)-th point; a segment's points are computed again when the
+adjoint reaches it. So at most 2 ceil(sqrt K) points are alive, whatever K (Griewank 1992 with one level), for one more
+forward pass. Walks of few tasks save most of that pass: a step that will be gone back through next leaves its graph, as
+far as `GRAPHS` allows. MAML of K = 5 on one task computes nothing twice.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,9 +29,29 @@ if TYPE_CHECKING:
     from leap.walk import TaskBatch
 
 
+GRAPHS = 8
+"""Most graphs of one task's step that are alive at once; a walk of more tasks than that holds one step's alone."""
+
+
+class Link(NamedTuple):
+    """A step with its graph: what it began from, and what that became."""
+
+    theta: Tensor
+    state: State
+    theta_next: Tensor
+    state_next: State
+
+    def back(self, theta_bar: Tensor, state_bar: State) -> tuple[Tensor, State]:
+        """Cotangents before the step from those after it; the graph is let go."""
+        outputs, bars = (self.theta_next, *self.state_next), (theta_bar, *state_bar)
+        inputs = (self.theta, *self.state)
+        found = torch.autograd.grad(outputs, inputs, bars, allow_unused=True, materialize_grads=True)
+        return found[0], tuple(found[1:])
+
+
 @dataclass
 class Record:
-    """What the forward pass keeps for the adjoint: the chain's maps, its start and some of its points."""
+    """What the forward pass keeps for the adjoint: the chain's maps, its start, some of its points, its last graphs."""
 
     tasks: TaskBatch
     optimizer: Optimizer
@@ -40,6 +61,7 @@ class Record:
     extra: Tensor
     keeps: bool
     points: dict[int, tuple[Tensor, State]] = field(default_factory=dict)
+    links: dict[int, Link] = field(default_factory=dict)
 
     @property
     def every(self) -> int:
@@ -50,6 +72,20 @@ class Record:
         """Keep the point before `step` if it is one of those to keep."""
         if self.keeps and step % self.every == 0:
             self.points[step] = (theta, state)
+
+    def links_up(self, step: int, stop: int) -> bool:
+        """Whether `step` is to leave its graph, where the adjoint will begin before `stop`."""
+        return self.keeps and stop - step <= GRAPHS // len(self.theta0)
+
+    def link(
+        self, step: int, theta: Tensor, state: State, batch: Any
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor, State]:
+        """Take a step and keep its graph: loss, what it recorded, gradient, theta and state after it, all detached."""
+        losses, aux, grad, self.links[step] = _link(self, step, theta, state, batch)
+        told = {name: value.detach() for name, value in aux.items()}
+        after = self.links[step]
+        states = tuple(s.detach() for s in after.state_next)
+        return losses.detach(), told, grad.detach(), after.theta_next.detach(), states
 
 
 def pull_back(record: Record, last: Tensor, along: Mapping[int, Tensor]) -> tuple[Tensor, Tensor]:
@@ -75,7 +111,11 @@ def pull_back(record: Record, last: Tensor, along: Mapping[int, Tensor]) -> tupl
     for start in sorted(record.points, reverse=True):
         points = _recompute(record, start, stop)
         for i in reversed(range(start, stop)):
-            theta_bar, state_bar = _step_back(record, i, *points.pop(), theta_bar, state_bar)
+            if i in record.links:
+                theta_bar, state_bar = record.links.pop(i).back(theta_bar, state_bar)
+            else:
+                theta_bar, state_bar = _step_back(record, i, *points[i - start], theta_bar, state_bar)
+            del points[i - start :]
             if i in along:
                 theta_bar = theta_bar + along[i]
         stop = start
@@ -83,13 +123,17 @@ def pull_back(record: Record, last: Tensor, along: Mapping[int, Tensor]) -> tupl
 
 
 def _recompute(record: Record, start: int, stop: int) -> list[tuple[Tensor, State]]:
-    """Points start .. stop - 1, computed again from the one that was kept."""
+    """The points from start on whose steps left no graph, computed again from the first; the last ones leave theirs."""
+    stop = next((i for i in range(start, stop) if i in record.links), stop)
     theta, state = record.points[start]
-    points = [(theta, state)]
-    for i in range(start, stop - 1):
-        _, _, grad = loss_and_gradient(record.tasks.loss, theta, record.tasks.sample(theta, i), record.execution)
-        with torch.no_grad():
-            theta, state = record.optimizer.update(state, grad, theta, i)
+    points, room = [(theta, state)], not record.links
+    for i in range(start, stop):
+        if room and record.links_up(i, stop):
+            _, _, _, theta, state = record.link(i, theta, state, record.tasks.sample(theta, i))
+        elif i + 1 < stop:
+            _, _, grad = loss_and_gradient(record.tasks.loss, theta, record.tasks.sample(theta, i), record.execution)
+            with torch.no_grad():
+                theta, state = record.optimizer.update(state, grad, theta, i)
         points.append((theta, state))
     return points
 
@@ -100,27 +144,26 @@ def _step_back(
     """Cotangents before step i from those after it; sequential execution holds one task's graph at a time."""
     batch = record.tasks.sample(theta, i)
     if record.execution == "batched":
-        return _vjp(record, i, theta, state, batch, theta_bar, state_bar)
+        return _link(record, i, theta, state, batch)[-1].back(theta_bar, state_bar)
     rows = []
     for t in range(len(theta)):
         own = slice(t, t + 1)
         states, bars = tuple(s[own] for s in state), tuple(s[own] for s in state_bar)
-        rows.append(_vjp(record, i, theta[own], states, tasks_from(batch, t, t + 1), theta_bar[own], bars))
+        rows.append(_link(record, i, theta[own], states, tasks_from(batch, t, t + 1))[-1].back(theta_bar[own], bars))
     return torch.cat([r[0] for r in rows]), tuple(torch.cat(parts) for parts in zip(*[r[1] for r in rows], strict=True))
 
 
-def _vjp(
-    record: Record, i: int, theta: Tensor, state: State, batch: object, theta_bar: Tensor, state_bar: State
-) -> tuple[Tensor, State]:
+def _link(
+    record: Record, i: int, theta: Tensor, state: State, batch: Any
+) -> tuple[Tensor, dict[str, Tensor], Tensor, Link]:
+    """Step i with its graph: loss, what it recorded, gradient, and the link."""
     with torch.enable_grad():
         theta = theta.detach().requires_grad_()
         state = tuple(s.detach().requires_grad_() for s in state)
-        losses, _ = evaluate(record.tasks.loss, theta, batch, record.execution)
+        losses, aux = evaluate(record.tasks.loss, theta, batch, record.execution)
         (grad,) = torch.autograd.grad(losses.sum(), theta, create_graph=True)
         theta_next, state_next = record.optimizer.update(state, grad, theta, i)
-        outputs, bars = (theta_next, *state_next), (theta_bar, *state_bar)
-        back = torch.autograd.grad(outputs, (theta, *state), bars, allow_unused=True, materialize_grads=True)
-    return back[0], tuple(back[1:])
+    return losses, aux, grad, Link(theta, state, theta_next, state_next)
 
 
 def _start_back(record: Record, theta_bar: Tensor, state_bar: State) -> tuple[Tensor, Tensor]:

@@ -167,8 +167,8 @@ def _groups(family: Family, learner: Fold, plan: Plan, ids: Sequence[int]) -> li
     lengths = [length(family, task, plan.inner_steps, plan.epochs) for task in ids]
     if learner.view:  # one walk of all tasks in turn, in which each has as many steps as another
         return [(max(1, round(sum(lengths) / len(lengths))), list(range(len(ids))))]
-    if plan.validate_every is not None:
-        return [(k, [slot]) for slot, k in enumerate(lengths)]
+    if plan.validate_every is not None or (learner.records and plan.execution == "sequential"):
+        return [(k, [slot]) for slot, k in enumerate(lengths)]  # graphs of one task, where they are kept
     found: dict[int, list[int]] = {}
     for slot, k in enumerate(lengths):
         found.setdefault(k, []).append(slot)

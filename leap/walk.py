@@ -282,6 +282,7 @@ class Steps:
 
     def __init__(self, record: adjoint.Record, folds: Mapping[str, Fold], m: int, gradient: Gradient) -> None:
         self.theta, self._folds, self._m, self._gradient = record.theta0, folds, m, gradient
+        self._record = record
         self._update, self._state = record.optimizer.update, record.optimizer.init(self.theta, record.extra)
         self._states = {name: fold.start(self.theta[:, :m]) for name, fold in folds.items()}
 
@@ -292,9 +293,13 @@ class Steps:
     def take(self, i: int, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """As in `Stepper`."""
         theta, m = self.theta, self._m
-        loss, aux, grad = self._gradient(theta, batch)
+        if self._record.links_up(i, self._record.steps):
+            loss, aux, grad, self.theta, self._state = self._record.link(i, theta, self._state, batch)
+        else:
+            loss, aux, grad = self._gradient(theta, batch)
+            with torch.no_grad():
+                self.theta, self._state = self._update(self._state, grad, theta, i)
         with torch.no_grad():
-            self.theta, self._state = self._update(self._state, grad, theta, i)
             step = Step(theta[:, :m], loss, grad[:, :m], self.theta[:, :m], aux)
             self._states = {name: fold.step(self._states[name], step) for name, fold in self._folds.items()}
         return loss, aux

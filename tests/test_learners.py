@@ -1,10 +1,12 @@
 """Meta-gradients against algebra and against naive loops written from the papers, in float64."""
 
+import weakref
+
 import pytest
 import torch
 from families import FAMILIES, LEARNERS, Waves
 
-from leap import learners, optim
+from leap import adjoint, learners, optim
 from leap.batching import loss_and_gradient
 from leap.layout import Layout
 from leap.testing import check_learner
@@ -291,8 +293,6 @@ def test_nothing_is_kept_of_the_graph():
 
 
 def test_maml_keeps_a_number_of_points_that_grows_with_the_root_of_the_walk():
-    import weakref
-
     alive, most = {}, 0
 
     class Counted(Waves):
@@ -309,6 +309,70 @@ def test_maml_keeps_a_number_of_points_that_grows_with_the_root_of_the_walk():
         run(Counted(), learners.maml(), optim.sgd(0.01), steps=steps)
         peaks[steps] = most
     assert peaks[64] <= 2 * peaks[16] + 2 and peaks[256] <= 2 * peaks[64] + 2, peaks
+
+
+@pytest.mark.parametrize("graphs", [0, 1, 3, 8, 100])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("steps", [1, 5, 12])
+def test_exact_gradients_do_not_depend_on_how_many_graphs_are_kept(graphs, optimizer, steps, monkeypatch):
+    tasks, makes = Waves(), [learners.maml, lambda: learners.leap(jacobian="exact")]
+    monkeypatch.setattr(adjoint, "GRAPHS", 0)
+    expected = [run(tasks, make(), OPTIMIZERS[optimizer], steps=steps) for make in makes]
+    monkeypatch.setattr(adjoint, "GRAPHS", graphs * len(tasks.slope))
+    for make, other in zip(makes, expected, strict=True):
+        found = run(tasks, make(), OPTIMIZERS[optimizer], steps=steps)
+        torch.testing.assert_close(found.results["it"], other.results["it"], rtol=1e-12, atol=1e-13)
+        torch.testing.assert_close(found.theta, other.theta, rtol=1e-13, atol=1e-14)
+
+
+def test_two_folds_may_go_back_over_one_walk():
+    folds = {"maml": learners.maml(), "leap": learners.leap(jacobian="exact")}
+    tasks = Waves()
+    both = walk(tasks, tasks.theta0, steps=7, optimizer=optim.sgd(0.05), folds=folds)
+    for name, fold in folds.items():
+        own = walk(tasks, tasks.theta0, steps=7, optimizer=optim.sgd(0.05), folds={name: fold})
+        torch.testing.assert_close(both.results[name], own.results[name], rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("steps, calls", [(1, 2), (8, 9), (9, 11), (64, 64 + 1 + 56)])
+def test_a_short_walk_of_one_task_computes_nothing_twice(steps, calls):
+    """Forward, query, and again what lies before the last eight steps, once."""
+    taken = 0
+
+    class Counted(Waves):
+        def loss(self, theta, batch):
+            nonlocal taken
+            taken += 1
+            return super().loss(theta, batch)
+
+    run(Counted(tasks=1), learners.maml(), optim.sgd(0.01), steps=steps)
+    assert taken == calls
+
+
+@pytest.mark.parametrize("tasks, most", [(1, 8), (3, 2), (8, 1), (9, 1)])
+@pytest.mark.parametrize("execution", ["batched", "sequential"])
+def test_no_more_graphs_are_alive_than_those_of_eight_steps_of_one_task(tasks, most, execution, monkeypatch):
+    alive, peak, link = set(), 0, adjoint._link
+
+    def counted(*given):
+        nonlocal peak
+        found = link(*given)
+        leaf = found[-1].theta
+        alive.add(id(leaf))
+        weakref.finalize(leaf, alive.discard, id(leaf))
+        peak = max(peak, len(alive))
+        return found
+
+    monkeypatch.setattr(adjoint, "_link", counted)
+    for steps in (10, 40):
+        run(Waves(tasks=tasks), learners.maml(), optim.sgd(0.01), steps=steps, execution=execution)
+    assert peak == most and not alive
+
+
+def test_learners_that_do_not_go_back_keep_no_graphs(monkeypatch):
+    monkeypatch.delattr(adjoint, "_link")
+    for make in (learners.leap, learners.reptile, learners.fomaml):
+        run(Waves(tasks=1), make(), optim.sgd(0.01))
 
 
 def test_unknown_options_are_refused():

@@ -270,8 +270,8 @@ def test_a_meta_step_goes_on_where_it_was_cut_short(tmp_path, family, learner):
         resumed.restore(broken.step, broken.state())
         assert [meta_step(resumed) for _ in range(broken.step, 2)] == rows[broken.step :]
         assert all(torch.equal(t, whole.state()[name]) for name, t in resumed.state().items())
-        assert again == drawn[len(drawn) - len(again) :]
-        if learner != "maml":  # whose way back draws everything once more, and begins anew when it is cut short
+        if learner != "maml":  # whose way back draws again the steps whose graphs went with the process
+            assert again == drawn[len(drawn) - len(again) :]
             # at most three steps, and a batch that finetuning was in the middle of
             assert len(again) <= len(drawn) - fatal + 4
 
