@@ -112,7 +112,7 @@ def _change(above: Any, key: Any, dice: random.Random) -> None:
     elif way == 2 and isinstance(value, list) and value:
         above[key] = value[: dice.randrange(len(value))] if dice.random() < 0.5 else [*value, value[-1]]
     elif way == 2 and isinstance(value, int | float):
-        above[key] = value * dice.choice((-1, 2, 1e3, 0.5, 10**40)) if math.isfinite(value) else 0
+        above[key] = value * dice.choice((-1, 2, 1e3, 0.5, 1e40)) if math.isfinite(value) else 0
     elif way == 3 and isinstance(above, dict):
         above[str(dice.choice(TEXTS))] = above.pop(key)
     elif way == 4 and isinstance(value, str):
@@ -205,7 +205,8 @@ def tensors_file(content: bytes, dice: random.Random) -> bytes:
         )
         return dice.choice((kept, pickled(dice, tensors), b"PK\x03\x04" + content))
     if way < 0.75:
-        return pack(tensors, changed(about, dice) if isinstance(about, dict) else about)
+        other = changed(about, dice)
+        return pack(tensors, other if isinstance(other, dict) else {"leap": other})
     return pack(_forged(tensors, dice), about)
 
 

@@ -145,11 +145,14 @@ def amiss(fault: Fault, outcome: Outcome, world: int, real: bool) -> list[str]:
 def spoil(folder: Path, draw: random.Random) -> tuple[str, str]:
     """Cut the newest checkpoint, kept walk or item short, or turn a bit of it over; its name, and what was done.
 
-    Not the only checkpoint of a run, without which there is nothing to go on from.
+    Not the only checkpoint of a run, without which there is nothing to go on from, nor one of a run that is trained,
+    which nobody reads again.
     """
     kept = [path for path in folder.rglob("*.safetensors") if path.parent.name in ("checkpoints", "items")]
     steps = collections.Counter(path.parent for path in kept if path.name.startswith("step-"))
-    kept = [path for path in kept if not path.name.startswith("step-") or steps[path.parent] > 1]
+    trained = {folder for folder in steps if (folder.parent / "initialization.safetensors").exists()}
+    needed = {folder for folder, count in steps.items() if count > 1} - trained
+    kept = [path for path in kept if not path.name.startswith("step-") or path.parent in needed]
     if not kept:
         return "", ""
     path = max(kept, key=lambda path: (path.stat().st_mtime_ns, path.name))

@@ -24,6 +24,8 @@ FAMILIES = {
             "2",
             "--model.filters",
             "4",
+            "--model.norm",
+            "group",
         ],
         *["--train.inner-steps", "4", "--train.meta-batch", "2", "--evaluate.steps", "4", "--train.keep-every", "2"],
         *["--tasks.ways", "3", "--tasks.shots", "4", "--tasks.queries", "2", "--tasks.train", "4"],

@@ -13,7 +13,7 @@ from torch import Tensor
 from leap.errors import UsageError
 from leap.randomness import derive
 from tasks.game_logs import figures
-from tasks.play import Again, Choose, Play, Record, one_by_one, one_thread, together, whole_episodes
+from tasks.play import Again, Choose, Play, Record, beside_simulators, one_by_one, together, whole_episodes
 
 if TYPE_CHECKING:
     from tasks.games import Games
@@ -135,7 +135,7 @@ class GameBatch:
         returns = torch.tensor(found, device=theta.device, dtype=theta.dtype)
         return {"test_return": returns, "test_loss": -returns}
 
-    @one_thread()
+    @beside_simulators()
     def _score(self, theta: Tensor, place: int) -> float:
         if not bool(theta.isfinite().all()):
             return math.nan
@@ -144,7 +144,7 @@ class GameBatch:
         play = family.begin(self._ids[place], -1, count, derive(self._seeds[place], "score"))
         return math.fsum(whole_episodes(play, count, lambda it: it.choose(family.module, point), wanted)) / wanted
 
-    @one_thread()
+    @beside_simulators()
     def _roll(self, choose: Choose) -> Record:
         """A roll-out with the actions chosen, recorded and logged."""
         family = self._family

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -183,8 +184,14 @@ def together(module: torch.nn.Module, points: Mapping[str, Tensor]) -> Choose:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch computes in one thread: a forward pass of a few pictures gains nothing from more, and the simulators do."""
+def beside_simulators() -> Iterator[None]:
+    """Torch computes in one thread, unless its idle threads sleep (the environment says OMP_WAIT_POLICY=passive).
+
+    By default OpenMP's threads spin for milliseconds after a computation, and the simulators wait for their cores.
+    """
+    if os.environ.get("OMP_WAIT_POLICY", "").lower() == "passive":
+        yield
+        return
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

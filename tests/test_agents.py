@@ -152,7 +152,13 @@ def test_games_act_alike_together_and_one_by_one() -> None:
         assert all(torch.equal(a, b) for a, b in zip(rolled["sequential"], rolled[other], strict=True))
 
 
-def test_acting_takes_one_thread_and_gives_the_others_back() -> None:
+@pytest.mark.parametrize("policy, threads", [(None, 1), ("ACTIVE", 1), ("passive", 2), ("PASSIVE", 2)])
+def test_acting_takes_one_thread_where_others_would_spin_and_gives_them_back(
+    policy: str | None, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if policy is not None:
+        monkeypatch.setenv("OMP_WAIT_POLICY", policy)
     family, before, seen = tiny("auto"), torch.get_num_threads(), []
     family.module.dense.register_forward_hook(lambda layer, given, found: seen.append(torch.get_num_threads()))
     tasks = family.batch([0], [0])
@@ -161,7 +167,7 @@ def test_acting_takes_one_thread_and_gives_the_others_back() -> None:
         theta = tasks.start(family.initial(0)[None])
         tasks.sample(theta, 0)
         tasks.score(theta)
-        assert set(seen) == {1} and torch.get_num_threads() == 2
+        assert set(seen) == {threads} and torch.get_num_threads() == 2
         with pytest.raises(ValueError, match="one row a game"):
             tasks.sample(theta.expand(2, -1), 1)
         assert torch.get_num_threads() == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -310,6 +311,7 @@ def _atari(under: Conditions, network: str) -> Row:
         for way, processes in ways.items()
     }
     setting = {"game": "breakout, 84x84x4 grey", "environments": count, "network": network}
+    setting["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "unset")  # threads that spin slow both sides down
     return atari_row(
         Workload(
             family, count, peers, [name for name in peers if name.startswith("SB3, ")], settings,

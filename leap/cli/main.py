@@ -27,6 +27,8 @@ COMMANDS = {
     "bench": ("leap.cli.bench", "time the parts beside reference loops"),
 }
 
+LONGEST = 4000
+"""Characters of a message that are shown; what is longer is left out in its middle."""
 _DISK_FULL = "free some space, or name a folder on another disk"
 _CURES = {
     errno.ENOSPC: _DISK_FULL,
@@ -90,7 +92,7 @@ def _run(words: list[str]) -> int:
     if words[0] not in COMMANDS:
         close = difflib.get_close_matches(words[0], COMMANDS, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(COMMANDS)}"
-        print(f"leap: no command {words[0]!r}; {hint} (see leap --help)", file=sys.stderr)
+        print(shown(f"leap: no command {words[0]!r}; {hint} (see leap --help)"), file=sys.stderr)
         return 2
     module = importlib.import_module(COMMANDS[words[0]][0])
     try:
@@ -135,12 +137,15 @@ def _tell(error: BaseException) -> int:
 
 
 def shown(message: str) -> str:
-    r"""A message without what a terminal would obey: names in it come from files and words of anyone's.
+    r"""A message without what a terminal would obey, and not longer than `LONGEST`: names in it are anyone's words.
 
     Example:
         >>> print(shown("no setting '\x1b[2J'"))
         no setting '\x1b[2J'
     """
+    if len(message) > LONGEST:
+        half = LONGEST // 2
+        message = f"{message[:half]} ... ({len(message) - 2 * half} characters) ... {message[-half:]}"
     return "".join(
         letter if letter.isprintable() or letter in "\n\t" else letter.encode("unicode_escape").decode()
         for letter in message

@@ -34,7 +34,7 @@ def write_leave_one_out(found: LeaveOneOut, out: Path, pages: Mapping[str, PureP
     Raises:
         RunError: the page cannot be written.
     """
-    return write_file(Path(out), leave_one_out_page(found, pages or {}).encode())
+    return write_file(Path(out), leave_one_out_page(found, pages or {}).encode("utf-8", "replace"))
 
 
 def leave_one_out_page(found: LeaveOneOut, pages: Mapping[str, PurePath]) -> str:

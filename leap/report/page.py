@@ -63,7 +63,8 @@ def write_report(run_folders: Iterable[Path | str], out: Path, window: int | Non
     runs = read_runs(run_folders)
     alone = only_measured(runs)
     page = measured_page(runs) if alone else report_page(summarize(run_folders), window, Path(out))
-    return write_file(Path(out), page.encode())
+    # JSON may hold half a character, which cannot be written
+    return write_file(Path(out), page.encode("utf-8", "replace"))
 
 
 def report_page(summary: Summary, window: int | None = None, out: Path | None = None) -> str:
