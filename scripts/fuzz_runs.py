@@ -123,7 +123,7 @@ def without_expense(draw: Callable[[], bool] = lambda: False) -> Iterator[None]:
             save(_Drawn())
 
     def alone(
-        out: Path, runs: Mapping[str, Settings], jobs: int | None = None, *, evaluate: bool = True
+        out: Path, runs: Mapping[str, Settings], jobs: int | None = None, *, evaluate: bool = True, **others: Any
     ) -> dict[str, str]:
         for name, settings in runs.items():
             sweep.work(out / name, settings, lambda reached: None, evaluate=evaluate)

@@ -31,6 +31,7 @@ from leap.report.runs import Run, only_measured, read_runs
 from leap.report.style import style_sheet
 from leap.report.summary import Summary, summarize
 from leap.report.svg import inline_svg
+from leap.report.swept import swept_section
 from leap.report.text import INTERVAL_NOTE, NO_VALUE, answer, heading, interval_text, number
 from leap.report.transfer_page import transfer_section
 
@@ -75,6 +76,7 @@ def report_page(summary: Summary, window: int | None = None, out: Path | None = 
         *(returns_parts(summary, look, episodes, out) if games else [first_screen(summary, look)]),
         _table(summary, look),
         _curves(summary, look),
+        swept_section(summary),
         *([] if games else [_tasks(summary, look)]),  # a table a game stands above
         paths_section(summary.groups),
         choice_section(summary.groups),
