@@ -111,7 +111,9 @@ def _change(above: Any, key: Any, dice: random.Random) -> None:
         above[key] = [value]
     elif way == 2 and isinstance(value, list) and value:
         above[key] = value[: dice.randrange(len(value))] if dice.random() < 0.5 else [*value, value[-1]]
-    elif way == 2 and isinstance(value, int | float):
+    elif way == 2 and isinstance(value, int):
+        above[key] = value * dice.choice((-1, 2, 1000, 10**40))
+    elif way == 2 and isinstance(value, float):
         above[key] = value * dice.choice((-1, 2, 1e3, 0.5, 1e40)) if math.isfinite(value) else 0
     elif way == 3 and isinstance(above, dict):
         above[str(dice.choice(TEXTS))] = above.pop(key)

@@ -14,11 +14,12 @@ from report_runs import write_run
 
 from leap.report import summarize
 from leap.report.drawing import styles
+from leap.report.evaluation import Evaluation
 from leap.report.page import report_page
 from leap.report.summary import Row
 from leap.report.swept import draw_sweep, sweeps, swept_section
 
-LEVELS = {1: 40.0, 3: 30.0, 5: 20.0}
+LEVELS = {3: 30.0, 5: 20.0, 1: 40.0}
 
 
 def swept(
@@ -65,12 +66,17 @@ def test_two_settings_are_swept_each_along_the_other(tmp_path: Path) -> None:
     runs = [
         *swept(tmp_path / "a", "leap", {1: 40.0, 3: 30.0}, extra=0.1),
         *swept(tmp_path / "b", "leap", {1: 35.0, 3: 25.0}, extra=0.5),
+        *swept(tmp_path / "c", "leap", {3: 35.0, 4: 25.0}, extra=0.9),
     ]
     found = {one.field: one for one in sweeps(summarize(runs))}
     assert set(found) == {"tasks.train", "extra"}
-    assert [line.label for line in found["tasks.train"].lines] == ["leap (extra=0.1)", "leap (extra=0.5)"]
+    assert [line.label for line in found["tasks.train"].lines] == [
+        "leap (extra=0.1)",
+        "leap (extra=0.5)",
+        "leap (extra=0.9)",
+    ]
     assert [line.label for line in found["extra"].lines] == ["leap (tasks.train=1)", "leap (tasks.train=3)"]
-    assert [[x for x, _ in line.points] for line in found["extra"].lines] == [[0.1, 0.5]] * 2
+    assert [[x for x, _ in line.points] for line in found["extra"].lines] == [[0.1, 0.5], [0.1, 0.5, 0.9]]
 
 
 @pytest.mark.parametrize(
@@ -86,6 +92,11 @@ def test_the_axis_counts_pretraining_tasks_where_the_setting_decides_them(
 ) -> None:
     (one,) = sweeps(summarize(swept(tmp_path, "leap", counts=counts)))
     assert one.axis == axis and [x for x, _ in one.lines[0].points] == xs
+
+
+def test_the_axis_is_the_setting_where_learners_pretrain_on_other_numbers(tmp_path: Path) -> None:
+    runs = swept(tmp_path, "leap", counts={1: 10, 3: 30, 5: 50}) + swept(tmp_path, "reptile", counts={1: 9, 3: 7, 5: 5})
+    assert [one.axis for one in sweeps(summarize(runs))] == ["tasks.train"]
 
 
 def test_what_is_no_sweep_has_no_chart(tmp_path: Path) -> None:
@@ -121,7 +132,22 @@ def test_the_drawing_leaves_out_what_diverged_and_spreads_wide_axes(tmp_path: Pa
     assert np.asarray(others[-1].get_ydata())[0] == pytest.approx(mean(random))
 
 
+def test_an_axis_may_begin_at_zero(tmp_path: Path) -> None:
+    summary = summarize(swept(tmp_path, "leap", {0: 40.0, 100: 30.0}))
+    axes = Figure().subplots()
+    draw_sweep(axes, sweeps(summary)[0], summary.measures[0], styles(["leap"], []))
+    assert axes.get_xscale() == "linear" and list(axes.get_xticks()) == [0, 100]
+
+
+def test_losses_of_games_are_not_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    summary = summarize(swept(tmp_path, "leap"))
+    assert swept_section(summary)
+    monkeypatch.setattr(Evaluation, "has_returns", True)
+    assert swept_section(summary) == ""
+
+
 def test_the_page_shows_it_with_its_words(tmp_path: Path) -> None:
     page = report_page(summarize([*swept(tmp_path, "leap", counts={1: 10, 3: 30, 5: 50})]))
     assert "Final test error (%) against pretraining tasks" in page
     assert "Initializations of one line differ in tasks.train alone." in page
+    assert "random initialization" in swept_section(summarize([*swept(tmp_path / "other", "leap")]))
