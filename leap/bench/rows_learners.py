@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leap import l2l, learners
+from leap.bench.convolutions import convolutions
 from leap.bench.row import Goal, LeftOut, Row
 from leap.bench.rows_walk import Workload, plain_training
 from leap.bench.timing import Contender
@@ -51,11 +52,12 @@ def _block(channels: int, filters: int) -> nn.Sequential:
 
 
 def plain_row(work: Workload) -> Row:
-    """Plain training: our walk without any fold, and the loop of every tutorial."""
+    """Plain training: our walk without any fold, the loop of every tutorial, and the bound of both."""
     theta0 = work.family.initial(0)
     contenders = [
         Contender("plain torch loop", lambda: plain_training(work, theta0)),
         Contender("walk", work.walk(theta0, {})),
+        Contender("convolutions alone", convolutions(work)),
     ]
     return Row(contenders, "plain torch loop", work.setting)
 
