@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
@@ -245,6 +246,23 @@ class Following:
         for name, kept in remembered.items():
             self._remembers[name].take_up(kept)
         self.first, self.curves = state["step"], Curves(state["losses"], state["recorded"])
+
+    @contextmanager
+    def doubted(self, step: int) -> Iterator[None]:
+        """The first step after a walk was taken up: where it cannot be computed, what was kept is of another walk.
+
+        Raises:
+            RunError: that is so.
+        """
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            if step != self.first or step == 0:
+                raise
+            path, why = self._keeper.path, " ".join(str(error).split())
+            raise RunError(f"{path} holds another walk ({why}); remove it, and the meta-step begins anew") from error
 
     def keep(self, step: int) -> None:
         """Keep the walk after so many steps, which are in `curves`."""

@@ -21,13 +21,13 @@ OWN = ("command", "started", "run_id")
 
 
 def timed(column: str) -> bool:
-    """Whether a column of metrics.jsonl says how long something took, which no two runs share.
+    """Whether a column of metrics.jsonl says how long something took or how much memory, which no two runs share.
 
     Example:
-        >>> timed("time/meta_step_s"), timed("charts/SPS"), timed("train/loss")
-        (True, True, False)
+        >>> timed("time/meta_step_s"), timed("charts/SPS"), timed("memory/peak_mib"), timed("train/loss")
+        (True, True, True, False)
     """
-    return column.startswith("time/") or column == "charts/SPS"
+    return column.startswith(("time/", "memory/")) or column == "charts/SPS"
 
 
 def damaged(folder: Path) -> list[str]:
@@ -71,8 +71,8 @@ def differing(folder: Path, reference: Path) -> list[str]:
     """Where a finished run, or a folder of runs, is not what one has left that nothing disturbed.
 
     Files must be the same ones, and have the same bytes, with these exceptions. Rows of metrics.jsonl may differ in
-    what they say about time, and provenance.json in command, beginning and id. Of checkpoints those are compared that
-    both have: which are kept depends on where a run was stopped.
+    what they say about time and memory, and provenance.json in command, beginning and id. Of checkpoints those are
+    compared that both have: which are kept depends on where a run was stopped.
     """
     ours, theirs = ({str(path.relative_to(base)): path for path in _files(base)} for base in (folder, reference))
     found = [f"{name} is missing" for name in sorted(theirs.keys() - ours.keys()) if not _checkpoint(theirs[name])]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from leap.errors import UsageError
+from leap.tracked_end import OWN_FILES, finish
 
 MODES = ("auto", "online", "offline", "disabled")
 START_TIMEOUT = 20.0  # seconds for a connection; wandb's own default waits 90
@@ -88,7 +89,7 @@ def open_tracker(
         run_id: Identifies the wandb run; the same for a run and its continuation, another for its evaluation.
         group: What the runs of one comparison share.
         tags: Learner and seed, say.
-        job_type: `train` or `evaluate`.
+        job_type: `train`, `evaluate` or `measure`.
         config: The resolved configuration. Beside it wandb gets `configuration`, see `configuration_of`.
         resume_rows: For a continued run, the rows of metrics.jsonl up to its checkpoint. An offline run cannot be
             continued by wandb, so a new part with the same id holds them again and the older part can be left behind.
@@ -110,7 +111,7 @@ def open_tracker(
     except Exception as error:
         say(f"wandb could not start ({_cause(error)}); this run is recorded in its own files alone.")
         return NoTracker()
-    tracker = WandbTracker(run, say)
+    tracker = WandbTracker(run, say, Path(run_folder) / OWN_FILES[job_type] if job_type in OWN_FILES else None)
     for row in resume_rows or ():
         tracker.log(row, int(row["step"]))
     return tracker
@@ -134,9 +135,9 @@ def configuration_of(run: str, config: Mapping[str, Any]) -> str:
 class WandbTracker:
     """Hands everything to a wandb run until that fails."""
 
-    def __init__(self, run: Any, say: Callable[[str], None]) -> None:
+    def __init__(self, run: Any, say: Callable[[str], None], kept: Path | None = None) -> None:
         self._run: Any = run
-        self._say = say
+        self._say, self._kept = say, kept
         self._step = 0
         self._prefixes: set[str] = set()
         self._attempt("define_metric", lambda: self._axes(("train", "meta", "time")))
@@ -166,8 +167,8 @@ class WandbTracker:
         self._attempt("log_artifact", lambda: self._log_artifact(Path(path), name, kind))
 
     def close(self, exit_code: int = 0) -> None:
-        """Finish the wandb run, waiting no longer than FINISH_TIMEOUT for a slow network."""
-        self._attempt("finish", lambda: self._run.finish(exit_code=exit_code))
+        """Finish the wandb run, waiting FINISH_TIMEOUT at most for a slow network; say if its file lacks its end."""
+        self._attempt("finish", lambda: finish(self._run, exit_code, self._kept, self._say))
         self._run = None
 
     def _attempt(self, what: str, action: Callable[[], None]) -> None:

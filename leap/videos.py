@@ -49,10 +49,7 @@ class Videos:
     """
 
     def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
-        from PIL import features
-
-        if not features.check("webp"):
-            raise UsageError("videos are animated WebP, which this Pillow cannot write; pip install --upgrade pillow")
+        check_webp()
         self.folder, self._about = folder, dict(about)
         self.entries: list[dict[str, Any]] = []
 
@@ -87,6 +84,14 @@ class Videos:
         while stem + SUFFIX in taken:
             stem += "_"
         return stem + SUFFIX
+
+
+def check_webp() -> None:
+    """Refuse videos where this Pillow cannot write WebP."""
+    from PIL import features
+
+    if not features.check("webp"):
+        raise UsageError("videos are animated WebP, which this Pillow cannot write; pip install --upgrade pillow")
 
 
 def animated(frames: Sequence[np.ndarray], rate: float, most: int = MOST_BYTES) -> Animation:

@@ -7,6 +7,7 @@ path measure run through `walk`, and nothing else takes inner steps.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -18,6 +19,7 @@ from leap import adjoint
 from leap.batching import Execution, evaluate, loss_and_gradient
 from leap.course import check_arguments, course
 from leap.curves import Curves
+from leap.errors import UsageError
 from leap.layout import Layout
 from leap.optim import Optimizer, State
 
@@ -47,6 +49,8 @@ class TaskBatch(Protocol):
       generators), what they need to go on from after the step drawn last, which drawn again must be the same. Tasks
       without them are taken to sample from (seed, step) alone. `remember()`, where there is one, announces that a walk
       will be kept. See `leap.resumption`.
+    - `once: str`: why a batch cannot be drawn again, where it cannot; learners that go back over their walk are refused
+      with it before the first step.
     - `heads: Tensor [T]` and `head_count: int`: which of joint finetuning's persistent heads each task uses, and how
       many there are in all; without them task t of T uses head t.
     """
@@ -203,6 +207,7 @@ def walk(
         `Walk`. All tensors are detached. Nothing is synchronised with the device, but by `stop`.
 
     Raises:
+        UsageError: a fold that goes back over the walk (`records`), and tasks whose batches come only once.
         ValueError, TypeError: steps below 1, a theta0 that is not a float tensor [n] or [T, n], two folds that both
             change the inner update, `stop` for tasks that walk together, `keep` for steps that are recorded.
 
@@ -217,13 +222,14 @@ def walk(
     """
     folds = dict(folds or {})
     check_arguments(theta0, steps, folds, execution)
+    back, once = any(fold.records for fold in folds.values()), getattr(tasks, "once", None)
+    if back and once:
+        raise UsageError(once)
     plan = course(tasks, theta0.detach(), steps, optimizer, folds)
     theta, extra = plan.theta0[:, : plan.n].clone(), plan.theta0[:, plan.n :].clone()
     # Beyond the steps themselves (queries, adjoints) the prepared ways are the batched one.
     elsewhere: Execution = "sequential" if execution == "sequential" else "batched"
-    record = adjoint.Record(
-        plan.tasks, plan.optimizer, elsewhere, plan.steps, theta, extra, any(f.records for f in folds.values())
-    )
+    record = adjoint.Record(plan.tasks, plan.optimizer, elsewhere, plan.steps, theta, extra, back)
     if stop is not None and len(theta) != 1:
         raise ValueError(f"a walk that may stop early has one task, got {len(theta)}; walk tasks one at a time")
     stepper = _stepper(record, folds, plan.shared, execution, prepared)
@@ -242,7 +248,9 @@ def _run(
     left = kept.curves if kept else Curves()
     for i in range(kept.first if kept else 0, record.steps):
         record.visit(i, *stepper.point())
-        loss, aux = stepper.take(i, record.tasks.sample(stepper.theta, i))
+        batch = record.tasks.sample(stepper.theta, i)
+        with kept.doubted(i) if kept else nullcontext():
+            loss, aux = stepper.take(i, batch)
         left.add(loss, aux)
         if stop is not None and stop(stepper.theta, i + 1):
             record.steps = i + 1

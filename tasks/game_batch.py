@@ -25,6 +25,11 @@ class GameBatch:
     There is no `query`: a learner that wants held-out data for its outer loss is given the next roll-out.
     """
 
+    once = (
+        "what was played cannot be played again: learners that go back over their walk (maml, anil, meta_sgd, leap "
+        "with jacobian: exact) cannot learn games; choose leap with jacobian: identity, reptile, fomaml or finetune"
+    )
+
     def __init__(self, family: Games, ids: Sequence[int], seeds: Sequence[int]) -> None:
         self.size, self.layout, self._family = len(ids), family.layout, family
         self._ids, self._seeds = tuple(ids), tuple(seeds)
@@ -63,11 +68,7 @@ class GameBatch:
                 f"inner step {step} was asked for, but step {drawn} is the next; a game is played in order"
             )
         if step < drawn:
-            raise UsageError(
-                f"inner step {step} was asked for after step {drawn - 1}, but what was played cannot be played again: "
-                "learners that go back over their walk (maml, anil, meta_sgd, leap with jacobian: exact) cannot learn "
-                "games; choose leap with jacobian: identity, reptile, fomaml or finetune"
-            )
+            raise UsageError(f"inner step {step} was asked for after step {drawn - 1}, but {self.once}")
         if len(theta) != self.size:
             raise ValueError(f"theta must be [{self.size}, n], one row a game, got shape {tuple(theta.shape)}")
         self._last = self._placed(self._roll(self._policy(theta)))

@@ -10,9 +10,15 @@ from leap.cli.settings import Settings
 
 
 def carry_out(
-    out: Path, runs: Mapping[str, Settings], jobs: int | None = None, *, evaluate: bool = True
+    out: Path,
+    runs: Mapping[str, Settings],
+    jobs: int | None = None,
+    *,
+    of: int | None = None,
+    evaluate: bool = True,
+    videos: int = 0,
 ) -> dict[str, str]:
     """In the place of `sweep.carry_out`: one run after another in this process."""
     for name, settings in runs.items():
-        sweep.work(out / name, settings, lambda reached: None, evaluate=evaluate)
+        sweep.work(out / name, settings, lambda reached: None, evaluate=evaluate, videos=videos)
     return {}

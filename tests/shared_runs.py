@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 import yaml
 
 import leap
-from leap.cli import configuration, networks
+from leap.cli import configuration, lifecycle, networks
 from leap.cli.settings import (
     Atari,
     Custom,
@@ -111,6 +112,14 @@ def finished(
 def small(path: Path, family: str = "sinusoid", **options) -> RunFolder:
     """A finished run of one of FAMILIES."""
     return finished(path, *FAMILIES[family], **options)
+
+
+def evaluated_bowls(path: Path) -> RunFolder:
+    """A run of bowls with an evaluation, both of them real."""
+    settings = dataclasses.replace(FAMILIES["quadratic"][0], tracking="none", device="cpu")
+    run = lifecycle.start(settings, path)
+    lifecycle.evaluate(run, dataclasses.replace(settings, evaluate=dataclasses.replace(settings.evaluate, steps=4)))
+    return run
 
 
 def front(folder: Path) -> tuple[dict, str]:

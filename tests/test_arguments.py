@@ -43,6 +43,15 @@ def test_every_kind_of_option() -> None:
     assert found.overrides == ["--seed=-3"] and found.files == ["x"]
 
 
+def test_a_setting_that_lists_files_takes_every_word_up_to_the_next_option() -> None:
+    found = split(["x.yaml", "--compare.learners", "a.yaml", "leap", "b.yml", "--seed", "3", "y.yaml"], OPTIONS)
+    assert found.files == ["x.yaml", "y.yaml"]
+    assert found.overrides == ["--compare.learners", "a.yaml", "leap", "b.yml", "--seed", "3"]
+    found = split(["--compare.learners=a.yaml", "y.yaml", "--compare.seeds", "0", "z.yaml"], OPTIONS)
+    assert found.files == ["y.yaml", "z.yaml"]
+    assert split(["--compare.learners", "a.yaml", "--", "y.yaml"], OPTIONS).files == ["y.yaml"]
+
+
 @pytest.mark.parametrize(
     ("line", "parts"),
     [

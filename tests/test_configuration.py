@@ -73,6 +73,14 @@ def test_flags_take_dashes_and_underscores(write, flag: str) -> None:
         (["--loop.betas", "0.5", "-1e-3"], {"loop": Loop(betas=(0.5, -0.001))}),
         (["--loop.widths", "7"], {"loop": Loop(widths=(7,))}),
         (["--loop.widths"], {"loop": Loop(widths=())}),
+        (["--loop.widths", "[7, 8]"], {"loop": Loop(widths=(7, 8))}),
+        (["--loop.widths=[7]"], {"loop": Loop(widths=(7,))}),
+        (["--loop.widths", "[7,", "8]"], {"loop": Loop(widths=(7, 8))}),
+        (["--loop.widths", "[]"], {"loop": Loop(widths=())}),
+        (["--loop.betas", "[.5, -1e-3]"], {"loop": Loop(betas=(0.5, -0.001))}),
+        (["--title", "[a]"], {"title": "[a]"}),
+        (["--meta.options.betas", "[0.1,", "0.2]"], {"meta": Rule(lr=0.5, options={"betas": [0.1, 0.2]})}),
+        (["--meta.options.widths", "[1,2]", "[3]"], {"meta": Rule(lr=0.5, options={"widths": [[1, 2], [3]]})}),
         (["--loop.clip", "3"], {"loop": Loop(clip=3.0)}),
         (["--loop.clip", "null"], {}),
         (["--loop.batch", "12"], {"loop": Loop(batch=12)}),
@@ -183,7 +191,11 @@ def test_a_wrong_value_in_a_file(write, text: str, parts: list[str]) -> None:
         (["--learner.name", "jmp"], ["learner.name", "did you mean jump?", "YAML file"]),
         (["--loop", "3"], ["loop", "is a section", "loop.meta_steps"]),
         (["--loop.meta-stps", "3"], ["loop.meta_stps", "did you mean loop.meta_steps?"]),
-        (["--loop.betas", "1"], ["loop.betas", "1"]),
+        (["--loop.betas", "1"], ["loop.betas", "[1]", "2 values"]),
+        (["--loop.betas", "[1, x]"], ["loop.betas.1", '"x"', "a number"]),
+        (["--loop.widths", "x"], ["loop.widths.0", '"x"', "an integer"]),
+        (["--loop.widths", "[3, 0]"], ["loop.widths.1", "0", "greater than or equal to 1"]),
+        (["--seed", "[3]"], ["seed", "[3]", "an integer"]),
         (["--seed", "1e3"], ["seed", "an integer"]),
         (["--otu", "x"], ["did you mean --out?"]),
         (["--meta.options.x"], ["meta.options.x", "has no value"]),
@@ -224,6 +236,7 @@ def test_help_has_docstrings_values_and_what_a_file_can_choose(write) -> None:
     text = configuration.help_for(Plan, plan, prog="leap train")
     for part in ("How high.", "--learner.height", "0.77", "--loop.meta-steps", "others: pull", "meta.options", "0.25"):
         assert part in text
+    assert "A list takes several words, or one as a file has it" in text
     assert "Whether rises count as falls." not in text
     assert "--learner.stable" in configuration.help_for(Plan)
 

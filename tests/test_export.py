@@ -12,8 +12,6 @@ import sys
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from shared_runs import FAMILIES, OWN, contents, finished, front, small
 
 import leap
@@ -22,7 +20,7 @@ from leap.cli.settings import Finetune, Meta, MetaSgd, Settings
 from leap.cli.terms import terms
 from leap.run import unpack
 from leap.sharing import folder as shared_folder
-from leap.sharing import markdown, privacy
+from leap.sharing import markdown
 from tasks.networks import Network
 
 
@@ -142,46 +140,6 @@ def test_what_it_tells_of_itself(tmp_path, run):
     }  # fmt: skip
 
 
-def test_no_place_and_no_account_is_told(tmp_path):
-    own = dataclasses.replace(OWN.tasks, options={"root": f"{tmp_path}/data", "how": ["--at=/home/someone/x", "a/b"]})
-    base = Settings()
-    told = dataclasses.replace(
-        OWN, tasks=own, wandb=dataclasses.replace(base.wandb, entity="someone", group="someones"),
-        compare=dataclasses.replace(base.compare, learners=("leap", "/home/someone/mine.yaml")),
-    )  # fmt: skip
-    pictures = dataclasses.replace(
-        FAMILIES["multi_cv"][0].tasks, names=("digits", "/home/someone/birds"), held_out=("/home/someone/birds",),
-        folder="/home/someone/data",
-    )  # fmt: skip
-    many = dataclasses.replace(FAMILIES["multi_cv"][0], tasks=pictures)
-    for name, given_settings, network in (("custom", told, None), ("pictures", many, FAMILIES["multi_cv"][1])):
-        run = finished(tmp_path / name, given_settings, network)
-        out = export.export(run.path, tmp_path / f"{name}-out")
-        for content in contents(out).values():
-            for secret in (str(tmp_path), "someone", "/home", "0a1b2c3d", "somewhere", "A processor", "/opt"):
-                assert secret.encode() not in content
-        read = configuration.load(Settings, [out / "config.yaml"])  # what is left are settings still
-        assert read.train == given_settings.train and read.seed == given_settings.seed
-    assert read.tasks.names == ("digits", "./birds") == (read.tasks.names[0], *read.tasks.held_out)
-    assert read.tasks.folder is None
-
-
-@pytest.mark.parametrize(
-    "begin", ["/", "~/", "~her/", "file:///", "--at=/", "see (/", "x: /", "a,~/", "../", "/a b/", "'/"]
-)
-@given(last=st.text("ab .-_1", max_size=9))
-def test_no_folder_is_left_of_a_path_wherever_it_stands(begin, last):
-    found = privacy.without_path(f"{begin}home/secret/{last}")
-    assert "home" not in found and "secret/" not in found and "her" not in found
-    windows = privacy.without_path(f"{begin.rstrip('./~her')} C:\\home\\secret\\{last}")
-    assert "home" not in windows and "secret\\" not in windows
-
-
-@pytest.mark.parametrize("text", ["glyphs", "a/b", "10 / 3", "cuda:1", "https://a.org/b/c", "mean +/- std", "x\\y", ""])
-def test_what_is_no_path_stays(text):
-    assert privacy.without_path(text) == text
-
-
 def test_settings_without_places_are_as_they_were(tmp_path, run):
     out = export.export(run.path, tmp_path / "out")
     own, read = (configuration.load(Settings, [path / "config.yaml"]) for path in (run.path, out))
@@ -247,6 +205,17 @@ def test_rates_of_meta_sgd_go_with_it_and_heads_of_finetuning_do_not(tmp_path):
     )
     out = export.export(joint.path, tmp_path / "joint-out")
     assert "kept 40 numbers" in front(out)[1] and not (out / "rates.safetensors").exists()
+    assert safetensors.torch.load_file(out / "initialization.safetensors").keys() == rates.keys()
+
+
+def test_only_rates_are_written_as_rates(tmp_path):
+    """As many numbers as parameters are rates of Meta-SGD, and of no one else; other numbers are rates of no one."""
+    settings, network = FAMILIES["sinusoid"]
+    n = sum(p.numel() for p in network.build().parameters())
+    for name, learner, extra in (("joint", Finetune(), n), ("sgd", MetaSgd(), n + 1)):
+        own = dataclasses.replace(settings, learner=learner, meta=Meta(lr=1.0))
+        out = export.export(finished(tmp_path / name, own, network, extra=extra).path, tmp_path / f"{name}-out")
+        assert not (out / "rates.safetensors").exists()
 
 
 def test_tasks_of_ones_own_have_no_model_file(tmp_path):

@@ -6,18 +6,21 @@ import dataclasses
 import json
 import os
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_runs import write_run
-from shared_runs import FAMILIES, front, small
+from shared_runs import FAMILIES, OWN, evaluated_bowls, finished, front, small
+from test_report_returns import _run
 
-from leap.cli import export, lifecycle
-from leap.errors import RunError
+from leap.cli import export
+from leap.errors import RunError, UsageError
 from leap.report.evaluation import read_evaluation
 from leap.run import pack, unpack
 from leap.sharing import markdown, results
+from leap.sharing.card import check_licence
 
 
 @pytest.fixture
@@ -27,11 +30,7 @@ def run(tmp_path):
 
 @pytest.fixture
 def evaluated(tmp_path):
-    """A run of bowls with an evaluation."""
-    settings = dataclasses.replace(FAMILIES["quadratic"][0], tracking="none", device="cpu")
-    run = lifecycle.start(settings, tmp_path / "real")
-    lifecycle.evaluate(run, dataclasses.replace(settings, evaluate=dataclasses.replace(settings.evaluate, steps=4)))
-    return run
+    return evaluated_bowls(tmp_path / "real")
 
 
 def test_results_stand_beside_those_of_the_random_initialization(tmp_path, evaluated):
@@ -73,6 +72,42 @@ def test_measures_are_told(tmp_path, run):
     assert len(lines) > 2 and all(line.startswith("|") for line in lines if line and "more" not in line)
 
 
+def test_names_of_measures_are_code_or_left_out_and_no_table_is_endless(monkeypatch):
+    from measure_documents import document
+
+    from leap.report.measures import parse_measures
+
+    means = {"a`b": 1.0, "a|b": 2.0, "\u00e9": 3.0, "a\x1bb": 4.0, "plain/name_1": 5.0}
+    monkeypatch.setattr(results, "measure_means", lambda found: means)
+    found = parse_measures(document())
+    _, _, *rows = results.measured(found)
+    assert len(rows) == 1 and rows[0].startswith("| `plain/name_1` | 5")
+    means |= {f"m{number}": 1.0 for number in range(results.MOST)}
+    lines = results.measured(found)
+    assert len([line for line in lines if line.startswith("| `")]) == results.MOST
+    assert lines[-1] == "1 more are left out."
+    monkeypatch.setattr(results, "measure_means", lambda found: {})
+    assert results.measured(found) == []
+
+
+def test_names_in_an_evaluation_stay_text_and_its_tasks_are_not_endless(tmp_path):
+    tasks = tuple(f"t{number}" for number in range(results.MOST + 2))
+    one = read_evaluation(write_run(tmp_path, "leap", 0, tasks=tasks) / "evaluation.json")
+    named = dataclasses.replace(one, split="<b>|", values={"<i>|": one.values["leap"], "none": one.values["none"]})
+    text = "\n".join(results.evaluated(named))
+    assert "<" not in text and "of the &lt;b&gt;\\| split" in text and "| this one (&lt;i&gt;\\|) |" in text
+    assert "| t59 |" in text and "| t60 |" not in text and "2 more tasks are left out." in text
+    few = read_evaluation(write_run(tmp_path, "leap", 1) / "evaluation.json")
+    assert "left out" not in "\n".join(results.evaluated(few))
+
+
+def test_games_in_an_evaluation_stay_text(tmp_path):
+    one = read_evaluation(_run(tmp_path, "leap", 0) / "evaluation.json")
+    names = tuple(f"<{task}>" for task in one.tasks)
+    text = "\n".join(results.evaluated(dataclasses.replace(one, tasks=names)))
+    assert "here higher is better" in text and f"&lt;{one.tasks[0]}&gt;" in text and "<" not in text
+
+
 def test_without_results_it_says_so(tmp_path, run):
     assert "Nothing was measured" in front(export.export(run.path, tmp_path / "out"))[1]
 
@@ -112,9 +147,90 @@ def test_a_header_and_a_provenance_stay_text(tmp_path, run):
     assert json.loads((out / "provenance.json").read_text())["versions"] == {}
 
 
+def test_a_name_of_nothing_that_shows_is_replaced(tmp_path):
+    assert "# initialization\n" in front(export.export(small(tmp_path / "\u202e \u200b").path, tmp_path / "out"))[1]
+
+
+def test_a_run_is_named_by_its_folder_however_it_is_given(tmp_path, run, monkeypatch):
+    monkeypatch.chdir(run.path)
+    assert "# run\n" in front(export.export(Path("."), Path("../out")))[1]
+
+
+def test_settings_in_the_card_stay_text_and_short(tmp_path):
+    hostile = {"how": "<script>|a\n# b\n---", "long": "word " * 2000, "[x](y)": "`z`"}
+    own = dataclasses.replace(OWN, tasks=dataclasses.replace(OWN.tasks, options=hostile))
+    body = front(export.export(finished(tmp_path / "run", own).path, tmp_path / "out"))[1]
+    (row,) = (line for line in body.splitlines() if line.startswith("| tasks | custom |"))
+    assert "<" not in row and "\\|a" in row and "](y)" not in row.replace("\\]", "") and len(row) < 2000
+    assert len(re.findall(r"(?<!\\)\|", row)) == 4 and not re.search(r"(?<!\\)`", row)
+    (row,) = (line for line in body.splitlines() if line.startswith("| train |"))
+    assert row == r"| train |  | inner\_steps 3, meta\_steps 2, meta\_batch 2, precision highest |"
+
+
+def test_a_data_set_of_ones_own_stays_text(tmp_path):
+    given, network = FAMILIES["multi_cv"]
+    names = ("digits", "/opt/her/<b>a|b `c` [d](e)")
+    run = finished(
+        tmp_path / "run", dataclasses.replace(given, tasks=dataclasses.replace(given.tasks, names=names)), network
+    )
+    head, body = front(export.export(run.path, tmp_path / "out"))
+    (row,) = (line for line in body.splitlines() if "own" in line and line.startswith("|") and "pictures" in line)
+    assert len(re.findall(r"(?<!\\)\|", row)) == 5 and "her" not in row and "&lt;b&gt;a\\|b" in row
+    assert "](e)" not in row.replace("\\]", "") and "datasets" not in head
+
+
+def test_versions_stay_text(tmp_path, run):
+    (run.path / "provenance.json").write_text(json.dumps({"versions": {"torch": "2_0_1"}}))
+    assert r"torch 2\_0\_1." in front(export.export(run.path, tmp_path / "out"))[1]
+
+
+@pytest.mark.parametrize("given", ["", " ", "mit\n", "m\u00eft", "\u0663", "-", "a b", "a/b", "mit;gpl", "x" * 61])
+def test_what_is_no_licence_is_refused(given):
+    with pytest.raises(UsageError, match=r"--license needs an identifier such as mit"):
+        check_licence(given)
+
+
+@pytest.mark.parametrize("given", ["mit", "apache-2.0", "agpl-3.0+", "CC0-1.0", "x" * 60])
+def test_licences_that_are_taken(given):
+    assert check_licence(given) == given.lower()
+
+
+def test_the_licence_of_the_network_is_told_where_there_is_one(tmp_path, run):
+    with_network = front(export.export(run.path, tmp_path / "out"))[1]
+    own = finished(tmp_path / "own", OWN)
+    without = front(export.export(own.path, tmp_path / "own-out"))[1]
+    told = ("`model.py` is part of leap and MIT.", "- `model.py`: the network")
+    assert all(line in with_network and line not in without for line in told)
+
+
+def test_limits_are_those_of_the_network_and_its_inputs_are_told(tmp_path):
+    bodies = {
+        name: front(export.export(small(tmp_path / name, name).path, tmp_path / f"{name}-out"))[1]
+        for name in ("omniglot", "glyphs", "multi_cv")  # batch and group normalization; heads of a task's own
+    }
+    assert [name for name in bodies if "statistics of the batch at hand" in bodies[name]] == ["omniglot"]
+    assert [name for name in bodies if "the head in the file is random" in bodies[name]] == ["multi_cv"]
+    assert "Input: drawings [B, 1, 28, 28], ink in [0, 1]." in bodies["glyphs"]
+
+
 @settings(max_examples=300)
 @given(st.text(max_size=60))
 def test_any_text_is_one_line_without_markup(text):
     found = markdown.plain(text)
     assert len(found.splitlines()) <= 1 and "<" not in found and ">" not in found
     assert not re.search(r"(?<!\\)(?:\\\\)*[`*_\[\]|#~$]", found) and "://" not in found
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a &lt; b", r"a &amp;lt; b"),
+        ("see https://a.org", r"see https:\/\/a.org"),
+        ("www.a.org", r"www\.a.org"),
+        ("her@a.org", r"her\@a.org"),
+        ("x" * 120, "x" * 120),
+        ("x" * 121, "x" * 117 + "..."),
+    ],
+)
+def test_addresses_are_no_links_entities_stay_and_texts_end(text, shown):
+    assert markdown.plain(text) == shown

@@ -1,22 +1,19 @@
-"""leap export writes a whole folder or none, over nothing of others; the command, and the upload."""
+"""leap export writes a whole folder or none, over nothing of others; the command."""
 
 from __future__ import annotations
 
-import dataclasses
+import fcntl
 import os
 import re
-import sys
-import types
+import threading
+from pathlib import Path
 
 import pytest
-import torch
-from shared_runs import FAMILIES, contents, finished, front, small
+from shared_runs import FAMILIES, contents, evaluated_bowls, finished, front, small
 
-import leap
-from leap.cli import export, lifecycle
+from leap.cli import export
 from leap.errors import RunError, UsageError
 from leap.sharing import folder as shared_folder
-from leap.sharing import hub
 from tasks.networks import Network
 
 
@@ -27,11 +24,7 @@ def run(tmp_path):
 
 @pytest.fixture
 def evaluated(tmp_path):
-    """A run of bowls with an evaluation."""
-    settings = dataclasses.replace(FAMILIES["quadratic"][0], tracking="none", device="cpu")
-    run = lifecycle.start(settings, tmp_path / "real")
-    lifecycle.evaluate(run, dataclasses.replace(settings, evaluate=dataclasses.replace(settings.evaluate, steps=4)))
-    return run
+    return evaluated_bowls(tmp_path / "real")
 
 
 def test_an_earlier_export_is_replaced_whole(tmp_path, evaluated):
@@ -84,6 +77,73 @@ def test_folders_of_others_are_refused_and_left_alone(tmp_path, run, monkeypatch
     with pytest.raises(UsageError, match="is the current folder"):
         export.main([str(run.path), "--to", "."])
     assert contents(tmp_path) == before
+
+
+def test_the_root_of_all_is_refused(run):
+    with pytest.raises(UsageError, match="or all there is"):
+        export.main([str(run.path), "--to", "/"])
+
+
+def test_files_of_others_are_named_in_one_short_line(tmp_path, run):
+    (tmp_path / "notes").mkdir()
+    for name in ("a\nb", "c\x1b[2J", "d", "e", "f"):
+        (tmp_path / "notes" / name).touch()
+    with pytest.raises(UsageError) as found:
+        export.export(run.path, tmp_path / "notes")
+    assert r"(a\nb, c\x1b[2J, d, ...)" in str(found.value) and len(str(found.value).splitlines()) == 1
+
+
+def test_a_home_folder_is_found_for_the_run_and_the_export(tmp_path, run, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert export.main(["~/run", "--to", "~/out"]) == 0
+    assert export.export(Path("~/run"), Path("~/api")) == tmp_path / "api"
+    assert contents(tmp_path / "out") == contents(tmp_path / "api") and not Path("~").exists()
+
+
+def test_a_link_to_a_folder_stays_a_link(tmp_path, run):
+    for existing in ("full", "empty"):
+        (tmp_path / existing).mkdir()
+        (tmp_path / f"link-{existing}").symlink_to(tmp_path / existing)
+    export.export(run.path, tmp_path / "full")
+    (tmp_path / "full" / "README.md").write_text("of before")
+    for existing in ("full", "empty"):
+        export.export(run.path, tmp_path / f"link-{existing}")
+        assert (tmp_path / f"link-{existing}").is_symlink()
+    assert contents(tmp_path / "full") == contents(tmp_path / "empty")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "full", "link-empty", "link-full", "run"]
+
+
+def test_a_name_may_be_as_long_as_a_name_may_be(tmp_path, run):
+    out = export.export(run.path, tmp_path / ("x" * 255))
+    assert contents(export.export(run.path, out)) == contents(out) and len(os.listdir(tmp_path)) == 2
+
+
+def test_an_export_waits_for_another_beside_it(tmp_path, run):
+    """Both write under the same names until they are done."""
+    done = threading.Event()
+
+    def write():
+        export.export(run.path, tmp_path / "out")
+        done.set()
+
+    handle = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        thread = threading.Thread(target=write)
+        thread.start()
+        assert not done.wait(1.0) and sorted(os.listdir(tmp_path)) == ["run"]
+    finally:
+        os.close(handle)
+    thread.join(30)
+    assert done.is_set() and (tmp_path / "out").is_dir()
+
+
+def test_a_file_system_without_locks_is_no_hindrance(tmp_path, run, monkeypatch):
+    def refuse(handle, operation):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert (export.export(run.path, tmp_path / "out") / "README.md").exists()
 
 
 def test_runs_that_cannot_be_exported_leave_nothing(tmp_path, run):
@@ -179,6 +239,7 @@ def test_the_command(tmp_path, run, capsys):
     assert export.main([str(run.path), "--to", str(tmp_path / "out"), "--license", "mit"]) == 0
     told = capsys.readouterr()
     assert told.out == f"exported {tmp_path / 'out'}\n" and told.err == ""
+    assert front(tmp_path / "out")[0]["license"] == "mit"
     assert export.main([str(run.path), "--to", str(tmp_path / "out")]) == 0
     assert "add --license ID" in capsys.readouterr().err
     assert export.main(["--help"]) == 0 and "usage: leap export RUN_FOLDER --to FOLDER" in capsys.readouterr().out
@@ -204,72 +265,3 @@ def test_what_is_asked_wrongly(tmp_path, run, words, what):
     with pytest.raises(UsageError, match=re.escape(what)):
         export.main([names.get(word, word) for word in words])
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run"]
-
-
-class Hub(types.ModuleType):
-    """In the place of huggingface_hub: remembers what it is asked for."""
-
-    def __init__(self, private=True, error=None):
-        super().__init__("huggingface_hub")
-        self.private, self.error, self.asked = private, error, []
-
-    def HfApi(self):
-        return self
-
-    def create_repo(self, **given):
-        self.asked.append(("create_repo", given))
-        if self.error:
-            raise self.error
-
-    def repo_info(self, **given):
-        return types.SimpleNamespace(private=self.private)
-
-    def upload_folder(self, **given):
-        self.asked.append(("upload_folder", given))
-
-
-def uploaded(monkeypatch, fake, run, out, *more):
-    monkeypatch.setitem(sys.modules, "huggingface_hub", fake)
-    return export.main([str(run.path), "--to", str(out), "--license", "mit", "--upload", "me/first", *more])
-
-
-def test_an_upload_is_private_and_told_in_one_line(tmp_path, run, monkeypatch, capsys):
-    fake = Hub()
-    assert uploaded(monkeypatch, fake, run, tmp_path / "out") == 0
-    (_, made), (_, sent) = fake.asked
-    assert made == {"repo_id": "me/first", "repo_type": "model", "private": True, "exist_ok": True}
-    assert sent["folder_path"] == str(tmp_path / "out") and sent["repo_id"] == "me/first"
-    assert set(sent["allow_patterns"]) == set(shared_folder.NAMES)
-    assert not {"token"} & (made.keys() | sent.keys())  # its own login, and nothing of ours
-    lines = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"uploading 6 files, [\d.]+ MB, of .*out to me/first \(private\)", lines[1])
-    assert lines[2] == "uploaded https://huggingface.co/me/first" and len(lines) == 3
-
-
-def test_a_public_repository_is_not_written_to_by_accident(tmp_path, run, monkeypatch, capsys):
-    fake = Hub(private=False)
-    with pytest.raises(UsageError, match="me/first is public, so anyone would see"):
-        uploaded(monkeypatch, fake, run, tmp_path / "out")
-    assert [what for what, _ in fake.asked] == ["create_repo"]
-    fake = Hub(private=False)
-    assert uploaded(monkeypatch, fake, run, tmp_path / "out", "--public") == 0
-    assert fake.asked[0][1]["private"] is False and "(public)" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("error", [OSError("no network"), RuntimeError("401\nClient Error"), ValueError("bad name")])
-def test_an_upload_that_fails_says_so_and_the_folder_stays(tmp_path, run, monkeypatch, error):
-    with pytest.raises(RunError, match=r"the upload to me/first failed .*out is whole.*hf auth login"):
-        uploaded(monkeypatch, Hub(error=error), run, tmp_path / "out")
-    assert torch.equal(leap.load(tmp_path / "out").vector, leap.load(run.path).vector)
-
-
-def test_without_the_library_nothing_is_written(tmp_path, run, monkeypatch):
-    with pytest.raises(UsageError, match=r"metaleap\[hub\]"):
-        uploaded(monkeypatch, None, run, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("name", ["", "x", "a/b/c", "/a", "a/", "a/..", "a b/c", "a/b\n", "é/x", "a/b--c", "a/x.git"])
-def test_names_that_are_no_repository(name):
-    with pytest.raises(UsageError, match="USER/NAME"):
-        hub.check_name(name)

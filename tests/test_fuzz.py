@@ -121,7 +121,7 @@ def twice(argv):
         (traced, "a traceback"),
         (twice, "2 messages with exit code 2"),
         (lambda argv: 1, "0 messages with exit code 1"),
-        (refuse(message="x" * 7000), "a message of 7 thousand characters"),
+        (refuse(lambda: print("x" * 7000, file=sys.stderr)), "a message of 7 thousand characters"),
         (refuse(lambda: print("a\x1b[2J", file=sys.stderr)), "the control character '\\x1b'"),
         (refuse(leave("done/new")), "exit code 2, and changed done/new"),
         (refuse(leave("done/config.yaml")), "changed done/config.yaml"),

@@ -14,7 +14,7 @@ import pytest
 import torch
 from offline_run import OfflineRun
 from processes import in_threads
-from test_games import GAMES, Spoiled, games
+from small_games import GAMES, Spoiled, games
 
 from leap import learners, optim
 from leap.cli import lifecycle

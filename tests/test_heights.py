@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from families import Waves
+from small_games import games
 from test_bench_rows import Touched
 from test_capture import recorder, same  # noqa: F401
-from test_games import games
 from test_resumption import Killed, Watched, assert_same, keeper
 from torch import Tensor
 

@@ -411,6 +411,7 @@ def test_the_page_says_all_that_the_table_says_and_is_the_same_twice(tmp_path: P
     ]
     page = write_leave_one_out(gather(folders), tmp_path / "report.html").read_text()
     assert page == write_leave_one_out(gather(folders), tmp_path / "other.html").read_text()
+    assert "What it cost" in page
     for what in ("Leap has the lowest test error on 2 of 2", "Progressive Nets", "FOMAML", "10.5", "95% t-interval"):
         assert what in page
     assert page.count('class="n best"') == 2 * 3 and page.count("<svg") >= 2

@@ -14,6 +14,7 @@ from test_report import Page, _rewrite, _set
 from test_report_returns import GAMES, _found, _run
 
 from leap.report import read_runs, summarize, write_report
+from leap.report.captioned import NOTHING
 from leap.report.charts import training_curves, training_key
 from leap.report.cost import agent_steps, cost_cells, gradients, seconds
 from leap.report.first import lead
@@ -127,7 +128,7 @@ def test_cost_is_counted_from_what_was_logged(tmp_path: Path) -> None:
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (run,) = read_runs([folder])
     assert gradients(run) == 600 and seconds(run) == 6.0 and agent_steps(run) == 600.0
-    assert cost_cells([run]) == ["1", "3", "600", "600", "6.00 s", "2.00"]
+    assert cost_cells([run]) == ["1", "3", "600", "600", "6.00 s", "2.00", NOTHING]
     page = Page(write_report([folder], tmp_path / "page.html").read_text())
     assert "What it cost" in page.text and "All runs together: 6.00 s of meta-training." in page.text
 

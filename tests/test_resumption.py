@@ -28,6 +28,7 @@ from leap.metrics.path import path_length_until, path_measures
 from leap.nested import NotKept, kinds, placed, read, written
 from leap.resumption import Keeper
 from leap.run import RunFolder, pack
+from leap.soundness import timed
 from leap.stopping import early
 from leap.trainer import Plan, Trainer
 from leap.walk import Fold, walk
@@ -486,7 +487,7 @@ def test_a_run_that_is_killed_in_the_middle_of_a_walk_goes_on_there(tmp_path, ki
     assert len(run.rows()) == 1 and run.kept_walk(0).exists() and len(drawn_in(tmp_path, "killed")) == fatal
     lifecycle.resume(run, lifecycle.settings_of(run))
     assert run.initialization.read_bytes() == whole.initialization.read_bytes()
-    untimed = [[{k: v for k, v in row.items() if "time" not in k} for row in one.rows()] for one in (run, whole)]
+    untimed = [[{k: v for k, v in row.items() if not timed(k)} for row in one.rows()] for one in (run, whole)]
     assert untimed[0] == untimed[1]
     again = drawn_in(tmp_path, "killed")[fatal:]
     assert again == drawn[len(drawn) - len(again) :] and len(again) <= len(drawn) - fatal + 3

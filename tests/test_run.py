@@ -16,6 +16,7 @@ from leap.cli.settings import Leap, Maml, Meta, NoLearner, Quadratic, Reptile, S
 from leap.errors import RunError, UsageError
 from leap.layout import Layout
 from leap.run import Checkpoint, RunFolder, pack, unpack, write_atomic
+from leap.soundness import timed
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = Settings(
@@ -30,7 +31,7 @@ def changed(**changes):
 
 
 def rows_without_time(run):
-    return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in run.rows()]
+    return [{k: v for k, v in row.items() if not timed(k)} for row in run.rows()]
 
 
 class Killed(Exception):

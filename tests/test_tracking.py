@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import wandb_account
 from measure_documents import TASKS as MEASURED
 from measure_documents import document
 from offline_run import OfflineRun
 from PIL import Image
 from report_runs import TASKS, write_run
-from wandb_server import failing_server
 
 from leap.errors import UsageError
 from leap.tracking import NoTracker, Tracker, WandbTracker, open_tracker
@@ -37,11 +34,7 @@ RUN: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def _no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No key, no network settings and an empty home folder, whoever runs the tests."""
-    for name in [name for name in os.environ if name.startswith("WANDB_") and name != "WANDB_SERVICE"]:
-        monkeypatch.delenv(name)
-    (tmp_path / "home").mkdir()
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    wandb_account.forget(monkeypatch, tmp_path / "home")
 
 
 def test_an_offline_run_holds_what_was_logged(tmp_path: Path) -> None:
@@ -136,132 +129,6 @@ def _all_keys_are_explained(keys: set[str]) -> None:
     explained = set(re.findall(r"`([^`]+)`", (ROOT / "docs" / "metrics.md").read_text()))
     plain = {re.sub(r"(?:_table)?/(?:_?[a-z_]*path|_type|log_mode|n?cols|nrows|sha256|size)$", "", key) for key in keys}
     assert {key for key in plain if not key.startswith("_")} <= explained
-
-
-KILLED = """
-import os, signal, sys, time
-from pathlib import Path
-from leap.tracking import open_tracker
-tracker = open_tracker(run_folder=Path(sys.argv[1]), run_name="n", run_id="killed", config={})
-for step in range(1, 21):
-    tracker.log({"train/loss": 1 / step}, step)
-time.sleep(2.5)
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-def test_without_a_key_a_run_goes_offline_unasked_and_keeps_its_rows_when_killed(tmp_path: Path) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-W", "error", "-c", KILLED, str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-
-    assert ended.returncode == -signal.SIGKILL, ended.stderr
-    assert ended.stdout == ""
-    assert len(ended.stderr.splitlines()) == 1 and "wandb sync" in ended.stderr
-    rows = OfflineRun(tmp_path).rows
-    assert [row["step"] for row in rows[:19]] == list(range(1, 20))  # the last waits for one more
-
-
-LOGGING = """
-import os, resource, signal, sys, time
-from pathlib import Path
-from leap import tracking
-folder, harm = Path(sys.argv[1]), sys.argv[2]
-tracking.START_TIMEOUT, tracking.FINISH_TIMEOUT = float(sys.argv[3]), 2.0
-
-def children():
-    found = []
-    for name in filter(str.isdecimal, os.listdir("/proc")):
-        try:
-            parent = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[1]
-        except OSError:  # it has just ended
-            continue
-        found += [int(name)] if int(parent) == os.getpid() else []
-    return found
-
-tracker = tracking.open_tracker(run_folder=folder, run_name="n", run_id="hurt", config={})
-for step in range(1, 41):
-    tracker.log({f"train/value{number}": 1 / step for number in range(40)}, step)
-    if step == 20 and harm != "nothing":
-        time.sleep(2.5)  # what was logged lies in the file
-        size = sum(path.stat().st_size for path in folder.glob("wandb/*-run-*/run-hurt.wandb"))
-        for process in children():
-            if harm == "full":
-                resource.prlimit(process, resource.RLIMIT_FSIZE, (size, size))
-            else:
-                os.kill(process, signal.SIGKILL)
-    time.sleep(0.02)
-tracker.close()
-print("trained to the end", flush=True)
-"""
-
-
-def logging_with(
-    folder: Path, harm: str, start_timeout: float = 20.0, **environment: str
-) -> tuple[list[str], list[int]]:
-    """What a process says whose wandb is harmed while it logs 40 rows, and the steps that can be synced later."""
-    own = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}  # else it shares our process
-    ended = subprocess.run(
-        [
-            sys.executable,
-            "-W",
-            "error",
-            "-W",
-            "ignore::ResourceWarning",
-            "-c",
-            LOGGING,
-            str(folder),
-            harm,
-            str(start_timeout),
-        ],
-        env={**own, "PYTHONPATH": str(ROOT), **environment},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert (ended.returncode, ended.stdout) == (0, "trained to the end\n"), ended.stderr
-    (file,) = folder.glob("wandb/*run-*/run-hurt.wandb")
-    run = OfflineRun(folder, file)
-    assert f"wandb sync {file.parent}" in ended.stderr, ended.stderr
-    return ended.stderr.splitlines(), [row["step"] for row in run.rows]
-
-
-KEY = "0123456789" * 4
-
-
-def test_without_a_network_a_run_with_a_key_goes_offline_and_keeps_its_rows(tmp_path: Path) -> None:
-    said, steps = logging_with(tmp_path, "nothing", 1.0, WANDB_API_KEY=KEY, WANDB_BASE_URL="http://127.0.0.1:9")
-    assert len(said) == 1 and said[0].startswith("wandb: offline (") and "127.0.0.1:9" in said[0]
-    assert steps == list(range(1, 41))
-
-
-def test_a_server_that_fails_in_the_middle_costs_no_row(tmp_path: Path) -> None:
-    with failing_server() as (address, failed):
-        said, steps = logging_with(tmp_path, "nothing", WANDB_API_KEY=KEY, WANDB_BASE_URL=address)
-    assert any("file_stream" in path for path in failed)
-    assert said[0] == f"wandb: {address}/me/leap/runs/hurt"
-    assert said[1].startswith("wandb failed in finish (TimeoutError")
-    assert steps == list(range(1, 41))
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="limits the files of another process")
-def test_a_full_disk_stops_no_run_and_what_was_written_can_be_read(tmp_path: Path) -> None:
-    said, steps = logging_with(tmp_path, "full")
-    assert "wandb: offline (no key was found)" in said[0]
-    assert 19 <= len(steps) < 40 and steps == list(range(1, len(steps) + 1))
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="finds wandb's process in /proc")
-def test_a_wandb_process_that_dies_stops_no_run(tmp_path: Path) -> None:
-    said, steps = logging_with(tmp_path, "killed")
-    assert len(said) == 2 and said[1].startswith("wandb failed in log ("), said
-    assert 19 <= len(steps) < 40 and steps == list(range(1, len(steps) + 1))
 
 
 def test_a_resumed_run_has_its_id_and_all_its_rows_in_a_new_part(tmp_path: Path) -> None:

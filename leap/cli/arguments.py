@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from leap.errors import UsageError
 
+OF_FILES = ("--compare.learners",)
+"""Settings that list YAML files: every word up to the next option is theirs."""
 _NEGATIVE = re.compile(r"-(\d|\.\d|\.?inf|\.?nan)", re.IGNORECASE)
 
 
@@ -53,7 +55,7 @@ def split(argv: Sequence[str], options: Sequence[Option], *, fields: bool = True
     """Tell the arguments of a command apart.
 
     A setting takes the values that follow it; a YAML file after its first value is a file again, so that files may
-    stand anywhere.
+    stand anywhere, except behind one of `OF_FILES`, which takes it.
 
     Args:
         argv: What follows the command's name.
@@ -77,7 +79,7 @@ def split(argv: Sequence[str], options: Sequence[Option], *, fields: bool = True
         if option := declared.get(name):
             _take(option, [value] if equals else None, words, found.options)
         elif word.startswith("--") and fields:
-            found.overrides += [word, *([] if equals else _values(words))]
+            found.overrides += [word, *([] if equals else _values(words, files=name in OF_FILES))]
         elif word.startswith("-") and word != "-":
             raise UsageError(_unknown(word, declared))
         else:
@@ -120,13 +122,15 @@ def _take(option: Option, given: list[str] | None, words: list[str], into: dict[
         )
     if not given or not all(value.strip() for value in given):
         raise UsageError(f"{option.name} needs a value; write {option.name} {option.metavar} ({option.help})")
+    if option.kind == "path" and given[0].startswith("-"):
+        raise UsageError(f"{option.name} needs a path, got {given[0]!r}; for a file of that name write ./{given[0]}")
     into[key] = given if option.kind == "values" else Path(given[0]).expanduser() if option.kind == "path" else given[0]
 
 
-def _values(words: list[str]) -> list[str]:
-    """The words that belong to the option before them."""
+def _values(words: list[str], *, files: bool = False) -> list[str]:
+    """The words that belong to the option before them; `files`: YAML files too."""
     values: list[str] = []
-    while words and not _is_option(words[0]) and not (values and words[0].endswith((".yaml", ".yml"))):
+    while words and not _is_option(words[0]) and (files or not (values and words[0].endswith((".yaml", ".yml")))):
         values.append(words.pop(0))
     return values
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from leap.cli import checks, configuration, leave_one_out, sources, sweep
+from leap.cli import checks, configuration, filming, leave_one_out, sources, sweep
 from leap.cli import schema as declared
 from leap.cli.arguments import Arguments, Option, help_text, split
 from leap.cli.settings import Compare, Settings
@@ -45,24 +45,29 @@ OPTIONS = [
         "Write a wandb sweep of the same runs to this file and stop; its agents may run on any machines.",
         "FILE.yaml",
     ),
+    filming.VIDEO,
     Option("--print-config", "flag", "Show the settings of every run as YAML and stop."),
 ]
-USAGE = "leap compare [FILE.yaml ...] [--FIELD VALUE ...] [--compare.grid.FIELD VALUE ...] [--out DIR]"
+USAGE = "leap compare [FILE.yaml ...] [--FIELD VALUE ...] [--compare.grid.FIELD VALUE ...] [--out DIR] [--video [N]]"
 ABOUT = (
     "Train every learner of compare.learners with every seed of compare.seeds, at every combination of the settings in "
     "compare.grid (--compare.grid.tasks.train 1 3 5), evaluate all on the same held-out tasks, and put them in one "
     "table and one report. Finished runs are left alone: repeat the command to go on. A run that fails stops no other. "
-    "With --compare.leave-one-out True each of tasks.names is held out in turn, in a folder of its own, seed by seed."
+    "With --compare.leave-one-out True each of tasks.names is held out in turn, in a folder of its own, seed by seed. "
+    "All words behind --compare.learners are learners, YAML files too: name the files of the comparison before it."
 )
 
 
 def main(argv: Sequence[str]) -> int:
     """Compare learners; see `leap compare --help`."""
-    given = split(argv, OPTIONS)
+    given = split(filming.counted(argv), OPTIONS)
     if given.options["help"]:
         base = configuration.load(Settings, given.files)
         print(help_text(USAGE, ABOUT, OPTIONS, configuration.help_for(Settings, base, prog="leap compare")))
         return 0
+    videos = filming.episodes(given.options["video"])
+    if videos and given.options["train_only"]:
+        raise UsageError("--video films evaluations, which --train-only leaves out; leave out one of them")
     runs = plan(given.files, given.overrides)
     chosen = _chosen(runs, given.options["only"])
     if given.options["print_config"]:
@@ -74,8 +79,10 @@ def main(argv: Sequence[str]) -> int:
         return _write_sweep(file, given, out, runs)
     evaluate = not given.options["train_only"]
     runs = {name: _grouped(settings, out.resolve().name, name) for name, settings in runs.items()}
-    unfinished = {name: settings for name, settings in check(out, runs, evaluate).items() if name in chosen}
-    failures = sweep.carry_out(out, unfinished, base.compare.jobs, evaluate=evaluate) if unfinished else {}
+    unfinished = {name: settings for name, settings in check(out, runs, evaluate, videos).items() if name in chosen}
+    failures = {}
+    if unfinished:
+        failures = sweep.carry_out(out, unfinished, base.compare.jobs, of=len(chosen), evaluate=evaluate, videos=videos)
     evaluated = [name for name, settings in runs.items() if sweep.is_evaluated(out / name, settings)]
     if evaluate and evaluated:
         from leap.run import tidied
@@ -85,6 +92,8 @@ def main(argv: Sequence[str]) -> int:
                 leave_one_out.tell(out, runs, evaluated)
             else:
                 _tell(out, [out / name for name in evaluated], list(axes(base.compare)))
+        if videos:
+            print(f"videos    {out}/{'*/' * (1 + base.compare.leave_one_out)}videos")
     if failures:
         told = [f"  {name}: {why}" for name, why in failures.items()]
         raise RunError("\n".join([f"{len(failures)} of {len(unfinished)} runs failed:", *told]))
@@ -141,30 +150,34 @@ def axes(compare: Compare) -> dict[str, list[Any]]:
     return found
 
 
-def check(out: Path, runs: dict[str, Settings], evaluate: bool = True) -> dict[str, Settings]:
+def check(out: Path, runs: dict[str, Settings], evaluate: bool = True, videos: int = 0) -> dict[str, Settings]:
     """Refuse before the first run starts what would fail later: folders of other runs, settings nobody can build.
 
     Returns:
-        The runs that are not finished yet, which with `evaluate` means evaluated.
+        The runs that are not finished yet, which with `evaluate` means evaluated, and filmed so many `videos`.
     """
     from leap.cli import lifecycle
+    from leap.report.runs import read_unevaluated
     from leap.run import RunFolder, check_free
 
     unfinished = {}
     for name, settings in runs.items():
         folder = RunFolder(out / name)
         if RunFolder.started(folder.path):
+            read_unevaluated(folder.path)
             lifecycle.reconcile(folder, settings)
         else:
             check_free(folder.path)
-        if not (sweep.is_evaluated(folder.path, settings) if evaluate else folder.initialization.exists()):
+        if not (sweep.is_evaluated(folder.path, settings, videos) if evaluate else folder.initialization.exists()):
             unfinished[name] = settings
-    _build(unfinished)
+    _build(unfinished, out if videos else None)
     return unfinished
 
 
-def _build(runs: dict[str, Settings]) -> None:
+def _build(runs: dict[str, Settings], films: Path | None = None) -> None:
     """Build what runs need, each kind once; on the CPU, since a GPU may take one process only, the one that trains.
+
+    `films` is where the runs' folders are, if they are to be filmed.
 
     Raises:
         UsageError: what cannot be built, or kinds whose held-out tasks differ, so that no report could compare them.
@@ -184,6 +197,8 @@ def _build(runs: dict[str, Settings]) -> None:
         if first.device != "auto":
             build.device(first.device)
         family = build.family(first, "cpu")
+        if films:
+            filming.check_games(family, first, films / name)
         for _, settings in same:
             build.trainer(settings, family, "cpu")
         held_out.setdefault(tuple(family.name(task) for task in family.ids(first.evaluate.split)), name)
@@ -247,7 +262,7 @@ def _write_sweep(file: Path, given: Arguments, out: Path, runs: dict[str, Settin
     if file.exists():
         raise UsageError(f"{file} is there already; remove it, or name another file")
     grid = sources.dump(specification(given.files, given.overrides, out))
-    words = map(portable, [*given.files, *given.overrides, "--out", str(out)])
+    words = map(portable, [*given.files, *given.overrides, "--out", str(out), *_video(given)])
     again = shlex.join(["leap", "compare", *words])
     text = f"# {len(runs)} runs: wandb sweep {file.name}; then, on each machine, wandb agent with the name that this "
     text += "gives.\n"
@@ -255,6 +270,10 @@ def _write_sweep(file: Path, given: Arguments, out: Path, runs: dict[str, Settin
     file.write_text(text + grid, encoding="utf-8")
     print(f"sweep     {file}: {len(runs)} runs\nstart     wandb sweep {file}\nat last   {again}")
     return 0
+
+
+def _video(given: Arguments) -> list[str]:
+    return ["--video", given.options["video"]] if given.options["video"] else []
 
 
 def _unfit(path: str, leave_one_out: bool) -> str | None:

@@ -7,18 +7,12 @@ from pathlib import Path
 
 from leap.cli import configuration
 from leap.cli.arguments import Option, help_text, split
-from leap.cli.filming import counted, episodes
+from leap.cli.filming import VIDEO, counted, episodes
 from leap.cli.settings import Settings
 from leap.errors import UsageError
 
 OPTIONS = [
-    Option(
-        "--video",
-        "value",
-        "Of games: film N whole episodes of each and of either initialization where their walks end, by default one, "
-        "into the run's videos/.",
-        "[N]",
-    ),
+    VIDEO,
     Option(
         "--paths",
         "flag",
@@ -38,10 +32,11 @@ def main(argv: Sequence[str]) -> int:
     if not given.files:
         raise UsageError(f"name at least one run folder: {USAGE}")
     videos = episodes(given.options["video"])
+    from leap.report.runs import read_unevaluated
     from leap.run import RunFolder
 
     for folder in given.files:
-        RunFolder.open(Path(folder))  # before the first is evaluated
+        read_unevaluated(RunFolder.open(Path(folder)).path)  # before the first is evaluated
     for folder in given.files:
         _evaluate(Path(folder), given.overrides, videos, given.options["paths"])
     return 0

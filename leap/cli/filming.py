@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from torch import Tensor
-
+from leap.cli.arguments import Option
 from leap.cli.settings import Settings
 from leap.errors import UsageError
-from leap.randomness import derive
-from leap.run import RunFolder
-from leap.trainer import Family
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from leap.run import RunFolder
+    from leap.trainer import Family
     from tasks.games import Games
 
+VIDEO = Option(
+    "--video",
+    "value",
+    "Of games: film N whole episodes of each and of either initialization where their walks end, by default one, into "
+    "the run's videos/.",
+    "[N]",
+)
 _NUMBER = re.compile(r"[-+]?\d[\d.]*")
 
 
@@ -43,12 +52,10 @@ class Filming:
         from leap.videos import Videos
         from tasks.film import SECONDS
 
-        if not hasattr(family, "filmed"):
-            raise UsageError(
-                f"--video films games, and {run.path} learns {settings.tasks.name}; evaluate it without --video"
-            )
+        check_games(family, settings, run.path)
         self._family, self._episodes, self._say, self._seed = cast("Games", family), episodes, say, settings.seed
         about = {"run": run.name, "seed": settings.seed, "steps": settings.evaluate.steps, "seconds": SECONDS}
+        about["episodes"] = episodes
         self.videos = Videos(run.path / "videos", about)
         self._seen: set[tuple[str, int]] = set()
 
@@ -65,6 +72,7 @@ class Filming:
                 self._say(f"no video of {game} from {initialization}: the walk ended in parameters that are not finite")
 
     def _film(self, initialization: str, repetition: int, task: int, point: Tensor) -> None:
+        from leap.randomness import derive
         from tasks.film import film, score_text, told
 
         game = self._family.name(task)
@@ -77,6 +85,24 @@ class Filming:
     def finish(self) -> None:
         """Put the new videos in the place of those before."""
         self.videos.finish()
+
+
+def check_games(family: Family, settings: Settings, path: Path) -> None:
+    """Refuse to film the run in a folder: tasks that are no games, or no way to write videos."""
+    from leap.videos import check_webp
+
+    if not hasattr(family, "filmed"):
+        raise UsageError(f"--video films games, and {path} learns {settings.tasks.name}; evaluate it without --video")
+    check_webp()
+
+
+def filmed(folder: Path, steps: int) -> int:
+    """Episodes that a run's folder shows of each game and initialization, after walks of so many steps; 0: none."""
+    try:
+        document = json.loads((folder / "videos" / "index.json").read_text())
+        return int(document["episodes"]) if document["steps"] == steps else 0
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):  # missing, damaged, or by an earlier version
+        return 0
 
 
 def counted(argv: Sequence[str]) -> list[str]:

@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 
-from leap import distributed, tracking
+from leap import distributed, memory, tracking
 from leap.batching import EXECUTIONS
 from leap.cli import build, configuration
+from leap.cli.beginnings import new_run
 from leap.cli.filming import Filming
 from leap.cli.kept_paths import MEASURE, KeptPaths, each_of
 from leap.cli.progress import watched
@@ -60,14 +61,13 @@ def start(
     With an exchange, this is the first of several processes, and the others `follow`.
 
     Raises:
-        UsageError: the settings cannot be carried out here, or the folder is taken; nothing has been written then.
+        UsageError: the settings cannot be carried out here, or the folder is taken; nothing is written then.
     """
     on, trainer = _prepare(exchange.tell(settings), exchange)
     about = {**provenance(on), "run_id": uuid.uuid4().hex[:8], "execution": trainer.plan.execution}
     about |= {"engine": getattr(trainer.plan.walk, "about", {}), "processes": exchange.place.world}
     _tell_engine(about["engine"], say)
-    run = RunFolder.create(out, configuration.to_yaml(settings), about)
-    with run.lock():
+    with new_run(out, configuration.to_yaml(settings), about) as run:
         _train(run, settings, trainer, progress, say)
     return run
 
@@ -293,11 +293,11 @@ def _train(run: RunFolder, settings: Settings, trainer: Trainer, progress: Progr
     )
     rows, trainer.noticed = run.rewind(trainer.step), say
     tracker = _tracker(run, settings, "train", rows or None, say)
-    code = 1
+    code, peaks = 1, memory.peaks(trainer.meta_parameters.device)
     try:
         with saving(run, trainer) as completed:
             while trainer.step < meta_steps and not trainer.converged:
-                metrics = trainer.meta_step()
+                metrics = trainer.meta_step() | peaks()
                 run.append({"step": trainer.step, **metrics})
                 completed(trainer.step % settings.train.checkpoint_every == 0 or trainer.keeper is not None)
                 tracker.log(metrics, trainer.step)

@@ -79,7 +79,7 @@ def apply(
         table = next((at for at in _tables(settings) if override.address[: len(at)] == at), None)
         if text := _valueless(override) if table else _misnamed(schema, data, override, settings, flags):
             problems.append(Problem(override.address, text, override.address))
-        elif table:
+        elif table or (_bracketed(override) is not None and _listed(settings[override.address])):
             values[override.address] = _untyped(override)
         else:
             readable.append(override)
@@ -102,6 +102,7 @@ def describe(schema: type[T], base: T, prog: str) -> str:
         tyro.cli(schema, prog=prog, args=["--help"], default=_tableless(schema, base), config=_STYLE)
     # The command lists its own --help.
     lines = [line for line in shown.getvalue().splitlines() if "-h, --help" not in line]
+    lines.append("A list takes several words, or one as a file has it: --NAME 0 1 2, or --NAME '[0, 1, 2]'")
     data = declared.plain(base)
     for address in _tables(dict(declared.leaves(schema, data))):
         now = declared.show(declared.get(data, address))
@@ -185,8 +186,21 @@ def _valueless(override: Override) -> str | None:
 
 def _untyped(override: Override) -> Any:
     """A value whose type no annotation gives, read as YAML."""
+    if (whole := _bracketed(override)) is not None:
+        return whole
     values = [sources.value(text) for text in override.values]
     return values[0] if len(values) == 1 else values
+
+
+def _bracketed(override: Override) -> list[Any] | None:
+    """The list that `[a, b]` means, in one word or, unquoted, in several; None where it is something else."""
+    text = " ".join(override.values)
+    found = sources.value(text) if text.startswith("[") else None
+    return found if isinstance(found, list) else None
+
+
+def _listed(annotation: Any) -> bool:
+    return any(get_origin(kind) in (tuple, list) for kind in declared.kinds(annotation))
 
 
 def _unreadable(schema: type, data: dict[str, Any], override: Override) -> Problem:
@@ -194,7 +208,9 @@ def _unreadable(schema: type, data: dict[str, Any], override: Override) -> Probl
     if text := _valueless(override):
         return Problem(override.address, text, override.address)
     trial = deepcopy(data)
-    declared.put(trial, override.address, _untyped(override))
+    value = _untyped(override)
+    alone = _listed(declared.annotation(schema, data, override.address)) and not isinstance(value, list)
+    declared.put(trial, override.address, [value] if alone else value)
     for problem in checks.check(schema, trial)[1]:
         if problem.address[: len(override.address)] == override.address:
             return problem

@@ -104,7 +104,9 @@ def _readout(path: Path, seed: int) -> Readout:
                     f"source_probabilities and labels must be of the same samples, got {len(probabilities)} rows and "
                     f"{len(arrays['labels'])}"
                 )
-        return Readout(arrays["features"], arrays["labels"], probabilities, seed=seed)
+        readout = Readout(arrays["features"], arrays["labels"], probabilities, seed=seed)
+        _facts(readout)  # which are shown whatever scores are asked for
+        return readout
     except (TypeError, ValueError) as error:
         raise UsageError(f"{path}: {error}") from error
 

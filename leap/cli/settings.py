@@ -215,6 +215,8 @@ class Settings:
             found.append(
                 "learner.engine: learn2learn takes plain SGD inner steps only; set inner to {name: sgd, lr: ...}"
             )
+        if self.tasks.name not in ("multi_cv", "custom"):
+            found += self._without_epochs()
         if self.train.keep_every is not None:
             found += self._not_kept()
         if isinstance(self.tasks, Atari | TinyGames) and (
@@ -233,6 +235,23 @@ class Settings:
             found.append(
                 "train.validate_every: learn2learn's loops do not stop early; leave it out, or use engine native"
             )
+        return found
+
+    def _without_epochs(self) -> list[str]:
+        """What asks tasks for more than they have: passes over their data, and data to stop early by."""
+        found = []
+        for section, steps, epochs in (("train", "inner_steps", "inner_epochs"), ("evaluate", "steps", "epochs")):
+            here = getattr(self, section)
+            if getattr(here, epochs) is not None:
+                found.append(
+                    f"{section}.{epochs}: {self.tasks.name} does not say how many steps an epoch of a task has; "
+                    f"leave it out, and set {section}.{steps}"
+                )
+            if here.validate_every is not None:
+                found.append(
+                    f"{section}.validate_every: {self.tasks.name} has no validation error to stop early by; leave it "
+                    "out, or choose tasks with validation data (multi_cv)"
+                )
         return found
 
     def _not_kept(self) -> list[str]:

@@ -20,15 +20,23 @@ from pathlib import Path
 from typing import Any
 
 from leap.cli.endings import SIGNALS, interruptible
+from leap.cli.filming import filmed
 from leap.cli.places import Place, machine, settle
 from leap.cli.settings import Settings
 from leap.errors import LeapError
+from leap.foreign import check_plain
 
 INTERVAL = 0.1  # seconds between two words of a worker: fast runs would keep the parent busy reading
 
 
 def carry_out(
-    out: Path, runs: Mapping[str, Settings], jobs: int | None = None, *, evaluate: bool = True
+    out: Path,
+    runs: Mapping[str, Settings],
+    jobs: int | None = None,
+    *,
+    of: int | None = None,
+    evaluate: bool = True,
+    videos: int = 0,
 ) -> dict[str, str]:
     """Train all runs, each in the folder of its name, and evaluate them.
 
@@ -36,7 +44,10 @@ def carry_out(
         out: Folder of the run folders.
         runs: Settings by name.
         jobs: Runs at a time; None: as many as there are GPUs, else cores.
+        of: How many runs there are with those that are done; None: these. A run's threads, and with them the order of
+            its sums, do not depend on how many are left.
         evaluate: Whether runs are evaluated after training.
+        videos: Episodes to film of each game and initialization.
 
     Returns:
         What went wrong, by the name of the run.
@@ -49,9 +60,9 @@ def carry_out(
     device = next(iter(runs.values())).device
     total = sum(length(settings, evaluate) for settings in runs.values())
     with interruptible(), Line(total, "step", "all runs") as line:
-        crew = _Crew(out, runs, evaluate, line)
+        crew = _Crew(out, runs, evaluate, videos, line)
         try:
-            crew.work(machine(jobs, device, len(runs)))
+            crew.work(machine(jobs, device, of or len(runs))[: len(runs)])
         except BaseException as error:
             line.close()
             if isinstance(error, KeyboardInterrupt):
@@ -64,12 +75,12 @@ def carry_out(
 class _Worker:
     """A process, and what it is at."""
 
-    def __init__(self, place: Place, evaluate: bool) -> None:
+    def __init__(self, place: Place, evaluate: bool, videos: int) -> None:
         context = multiprocessing.get_context("spawn")
         self.place = place
         self.run: str | None = None
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, place, evaluate))
+        self.process = context.Process(target=_serve, args=(theirs, place, evaluate, videos))
         self.process.start()
         theirs.close()  # so that the end of the process ends the connection
 
@@ -93,9 +104,9 @@ class _Worker:
 class _Crew:
     """The workers, the runs that wait for one, and what became of the others."""
 
-    def __init__(self, out: Path, runs: Mapping[str, Settings], evaluate: bool, line: Any) -> None:
+    def __init__(self, out: Path, runs: Mapping[str, Settings], evaluate: bool, videos: int, line: Any) -> None:
         self.failures: dict[str, str] = {}
-        self._out, self._runs, self._evaluate, self._line = out, runs, evaluate, line
+        self._out, self._runs, self._evaluate, self._videos, self._line = out, runs, evaluate, videos, line
         self._waiting = deque(runs)
         self._reached: dict[str, int] = {}
         self._workers: dict[Connection, _Worker] = {}
@@ -118,7 +129,7 @@ class _Crew:
             worker.process.join()
 
     def _hire(self, place: Place) -> None:
-        worker = _Worker(place, self._evaluate)
+        worker = _Worker(place, self._evaluate, self._videos)
         self._workers[worker.connection] = worker
         self._hand_over(worker)
 
@@ -167,6 +178,7 @@ def work(
     tell: Callable[[int], None],
     *,
     evaluate: bool = True,
+    videos: int = 0,
     known: dict[str, Any] | None = None,
 ) -> None:
     """One run, from wherever it stands to its evaluation; `tell` takes how far it is, as `length` counts.
@@ -190,19 +202,24 @@ def work(
         run = lifecycle.resume(RunFolder.open(path), settings, trained, _silent)
     else:
         run = lifecycle.start(settings, path, trained, _silent)
-    if evaluate and not is_evaluated(run.path, settings):
-        lifecycle.evaluate(run, settings, evaluated, _silent, known)
+    if evaluate and not is_evaluated(run.path, settings, videos):
+        lifecycle.evaluate(run, settings, evaluated, _silent, known, videos)
 
 
-def is_evaluated(folder: Path, settings: Settings) -> bool:
-    """Whether the evaluation in the folder is the one these settings ask for."""
+def is_evaluated(folder: Path, settings: Settings, videos: int = 0) -> bool:
+    """Whether the evaluation in the folder is the one these settings ask for, with so many episodes filmed.
+
+    Raises:
+        RunError: a pipe or a device stands in the folder.
+    """
+    check_plain(folder)
     try:
         document = json.loads((folder / "evaluation.json").read_text())
     except (OSError, ValueError, RecursionError):  # missing or damaged: evaluated anew
         return False
-    if not isinstance(document, dict):
-        return False
     choice = settings.evaluate
+    if not isinstance(document, dict) or filmed(folder, choice.steps) < videos:
+        return False
     if "asked" in document:
         return bool(document["asked"] == dataclasses.asdict(choice))
     asked = (choice.split, choice.steps, list(range(choice.repetitions)))
@@ -214,12 +231,9 @@ def length(settings: Settings, evaluate: bool = True) -> int:
     return settings.train.meta_steps + 2 * settings.evaluate.repetitions * evaluate
 
 
-def _serve(connection: Connection, place: Place, evaluate: bool) -> None:
+def _serve(connection: Connection, place: Place, evaluate: bool, videos: int) -> None:
     """Life of a worker: settle down, then a run after another until there is none."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # reaches every process of a terminal; the parent decides about runs
-    for name in SIGNALS:  # a scheduler may send them to every process of a job
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _stop)
     last, known = 0.0, dict[str, Any]()
 
     def tell(reached: int) -> None:
@@ -229,15 +243,24 @@ def _serve(connection: Connection, place: Place, evaluate: bool) -> None:
             _say(connection, "step", reached)
 
     try:
+        _on_signals(_stop)  # a scheduler may send them to every process of a job
         settle(place)
         while job := connection.recv():
             path, settings = job
-            work(path, settings, tell, evaluate=evaluate, known=known)
+            work(path, settings, tell, evaluate=evaluate, videos=videos, known=known)
             _say(connection, "done", None)
     except (KeyboardInterrupt, EOFError):
         return  # told to stop, or left alone: the run is saved
     except Exception as error:
         _say(connection, "failed", _words(error))
+    finally:
+        _on_signals(signal.SIG_IGN)  # it ends as it is
+
+
+def _on_signals(handler: Any) -> None:
+    for name in SIGNALS:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), handler)
 
 
 def _say(connection: Connection, word: str, value: Any) -> None:

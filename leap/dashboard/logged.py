@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from leap.errors import UsageError
+from leap.errors import RunError, UsageError
 from leap.report.differences import differing_fields
 from leap.report.evaluation import Evaluation
 from leap.report.measures import Matrix, Measures
@@ -91,8 +91,8 @@ def read_logged(folders: Iterable[Path], group: str | None = None) -> Logged:
         RunError: a damaged file.
     """
     runs = _of_group(read_runs(folders), group)
-    project = _one(runs, "projects", lambda run: _wandb(run).get("project") or PROJECT)
-    entity = _one(runs, "accounts", lambda run: _wandb(run).get("entity"))
+    project = _one(runs, "projects", lambda run: _name(run, "project") or PROJECT)
+    entity = _one(runs, "accounts", lambda run: _name(run, "entity"))
     family = _one(runs, "task families", _family)
     found = [run.evaluation for run in runs if run.evaluation is not None]
     games = tuple(dict.fromkeys(task for held in found if held.has_returns for task in held.tasks))
@@ -142,6 +142,13 @@ def _one(runs: Sequence[Run], what: str, of: Callable[[Run], Any]) -> Any:
 def _wandb(run: Run) -> dict[str, Any]:
     held = run.config.get("wandb")
     return held if isinstance(held, dict) else {}
+
+
+def _name(run: Run, key: str) -> str | None:
+    found = _wandb(run).get(key)
+    if found is not None and not isinstance(found, str):
+        raise RunError(f"{run.folder}/config.yaml has wandb.{key} {found!r}, which is not a name. Restore it")
+    return found
 
 
 def _family(run: Run) -> str:

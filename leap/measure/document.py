@@ -165,7 +165,8 @@ def path_tables(reader: Reader, walks: Walks) -> dict[str, Any]:
     found = {}
     for number, name in enumerate(walks.starts):
         rows = [reader.get("walk", seed, number, SCRATCH).tensors for seed in reader.plan.seeds]
-        found[name] = {measure: [finite(row[measure]) for row in rows] for measure in KEPT if measure in rows[0]}
+        held = [measure for measure in KEPT if any(measure in row for row in rows)]
+        found[name] = {measure: [finite(row[measure]) for row in rows] for measure in held}
     return {"tasks": [walks.family.name(task) for task in walks.family.ids(walks.which)], "initializations": found}
 
 

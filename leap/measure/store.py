@@ -80,14 +80,30 @@ class Store:
             tensors, about = unpack(path)
             if any(tensor.is_complex() for tensor in tensors.values()):
                 raise RunError(f"{path} holds complex numbers, which nothing measures")
-            return Result(tensors, {name: float(value) for name, value in about["numbers"].items()})
+            numbers = {name: float(value) for name, value in about["numbers"].items()}
+            return Result(_Parts(path, tensors), _Parts(path, numbers))
         except (RunError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            path.unlink(missing_ok=True)
-            raise RunError(f"{error}; it was removed: repeat the command to measure it anew") from error
+            raise _removed(path, error) from error
 
     def missing(self, items: Sequence[Item]) -> list[Item]:
         """Those that are still to be measured."""
         return [item for item in items if not self.has(item)]
+
+
+class _Parts(dict[str, Any]):
+    """What an item holds by name; an item that lacks what is asked of it is damaged, and removed."""
+
+    def __init__(self, path: Path, parts: Mapping[str, Any]) -> None:
+        super().__init__(parts)
+        self._path = path
+
+    def __missing__(self, name: str) -> Any:
+        raise _removed(self._path, f"{self._path} holds no {name}")
+
+
+def _removed(path: Path, why: object) -> RunError:
+    path.unlink(missing_ok=True)
+    return RunError(f"{why}; it was removed: repeat the command to measure it anew")
 
 
 def _flat(mapping: Mapping[str, Any], before: str = "") -> dict[str, Any]:

@@ -13,8 +13,12 @@ from leap.report.markup import key, section, table, tag, text
 from leap.report.runs import Run
 from leap.report.text import interval_text, number
 
-HEAD = ("initialization", "runs", "meta-steps", "gradients", "agent steps", "training time", "s a meta-step")
+HEAD = (
+    *("initialization", "runs", "meta-steps", "gradients", "agent steps", "training time", "s a meta-step"),
+    "peak memory",
+)
 SECONDS, SPEED = "time/meta_step_s", "charts/SPS"
+MEMORY, GPU_MEMORY = "memory/peak_mib", "memory/gpu_peak_mib"
 
 
 def cost_section(groups: Sequence[tuple[str, Sequence[Run]]], look: Mapping[str, Style]) -> str:
@@ -31,7 +35,8 @@ def cost_section(groups: Sequence[tuple[str, Sequence[Run]]], look: Mapping[str,
     notes = [
         "Means over runs. Gradients: inner steps of all tasks, meta-steps times tasks times inner steps; learners that "
         "differentiate through the walk (MAML) pay more for each. Time is that of meta-steps alone, on the machine "
-        "named below, whatever else ran there; without evaluation, and without steps that were lost and taken again.",
+        "named below, whatever else ran there; without evaluation, and without steps that were lost and taken again. "
+        "Memory is the most that a run's (first) process held, libraries and data included, and its tensors on a GPU.",
         f"All runs together: {span(total)} of meta-training.",
     ]
     if any(gradients(run) is None for _, runs in held for run in runs):
@@ -58,6 +63,7 @@ def cost_cells(runs: Sequence[Run]) -> list[str]:
         short(_mean(played)) if any(played) else NOTHING,
         span(_mean(times)) if any(times) else NOTHING,
         interval_text(mean_interval(each)) if any(times) else NOTHING,
+        _memory(runs),
     ]
 
 
@@ -79,6 +85,21 @@ def seconds(run: Run) -> float:
 def agent_steps(run: Run) -> float:
     """How many steps its games were played in meta-training; 0 for other tasks."""
     return sum(_number(row.get(SECONDS)) * _number(row.get(SPEED)) for row in run.metrics)
+
+
+def most(run: Run, key: str) -> float:
+    """The largest number that it logged under a key; 0 where there is none, as in runs of before there was the key."""
+    return max((_number(row.get(key)) for row in run.metrics), default=0.0)
+
+
+def size(mib: float) -> str:
+    """Memory as people say it.
+
+    Example:
+        >>> size(812.4), size(4812.0)
+        ('812 MiB', '4.7 GiB')
+    """
+    return f"{mib:.0f} MiB" if mib < 1000 else f"{mib / 1024:.1f} GiB"
 
 
 def span(time: float) -> str:
@@ -104,6 +125,13 @@ def short(count: float) -> str:
         if count >= size:
             return f"{count / size:.3g} {name}"
     return f"{count:.3g}"
+
+
+def _memory(runs: Sequence[Run]) -> str:
+    resident, on_gpu = ([most(run, key) for run in runs] for key in (MEMORY, GPU_MEMORY))
+    if not all(resident):
+        return NOTHING
+    return size(_mean(resident)) + (f", GPU {size(_mean(on_gpu))}" if all(on_gpu) else "")
 
 
 def _number(value: Any) -> float:

@@ -121,7 +121,7 @@ def parse_evaluation(content: Any, path: Path | str = FILE) -> Evaluation:
             pretraining_tasks=_positive(content, "pretraining_tasks", least=0),
         )
         named = dict(content["initializations"])
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise RunError(f"{path} lacks a field or holds a wrong one ({error!r}). {_cure(path)}") from None
     if head.learner not in named:
         raise RunError(f"{path} holds {sorted(named)} but not its own learner {head.learner!r}. {_cure(path)}")
@@ -183,7 +183,7 @@ def _measurements(head: Evaluation, name: str, held: Any, path: Path | str) -> d
             continue
         try:
             array = np.array(held[key], dtype=float)  # null becomes NaN
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise RunError(f"{where} is not a table of numbers. {_cure(path)}") from None
         shape: tuple[int, ...] = (len(head.evaluation_seeds), len(head.tasks))
         if key in CURVES:
@@ -200,7 +200,7 @@ def _episodes(head: Evaluation, held: Any, where: str, cure: str) -> list[list[n
     """The episodes of every walk, [S][T] of [N, 3]; raises RunError where they are not that."""
     try:
         found = [[_walk(walk) for walk in row] for row in held]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise RunError(f"{where} is not lists of [agent_step, score, length]. {cure}") from None
     if [len(row) for row in found] != [len(head.tasks)] * len(head.evaluation_seeds):
         shape = [len(found), *sorted({len(row) for row in found})]

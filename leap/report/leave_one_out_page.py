@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from urllib.parse import quote
 
+from leap.report.cost import cost_section
 from leap.report.differences import differing_fields
 from leap.report.drawing import Style, write_file
 from leap.report.leave_one_out import LeaveOneOut, Method, Standing, answer
@@ -48,6 +49,7 @@ def leave_one_out_page(found: LeaveOneOut, pages: Mapping[str, PurePath]) -> str
         _standings(found, look),
         _table(found, look, pages),
         _pictures(found, look),
+        cost_section([(title, runs) for title, runs in found.groups if title in look], look),
         differences_section(found.groups, differing_fields(configs)),
         _reproduce(found, pages),
         conditions_section(found.groups),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -71,6 +72,21 @@ def only_measured(runs: Sequence[Run]) -> bool:
 
 def read_run(folder: Path) -> Run:
     """Read one run folder; raises as `read_runs`."""
+    run = read_unevaluated(folder)
+    evaluation = read_evaluation(folder / FILE) if (folder / FILE).exists() else None
+    if evaluation is not None and (evaluation.seed, evaluation.learner) != (run.seed, run.learner):
+        raise RunError(
+            f"{folder / FILE} is of learner {evaluation.learner!r}, seed {evaluation.seed}, but config.yaml says "
+            f"{run.learner!r}, seed {run.seed}. Write it anew: leap evaluate {folder}"
+        )
+    return dataclasses.replace(run, evaluation=evaluation)
+
+
+def read_unevaluated(folder: Path) -> Run:
+    """A run without its evaluation, which may be damaged; raises as `read_runs`.
+
+    Whoever evaluates calls it beforehand: what cannot be read shall not cost an evaluation.
+    """
     if not (folder / "config.yaml").is_file():
         what = "has no config.yaml" if folder.is_dir() else "is a file" if folder.exists() else "does not exist"
         raise UsageError(f"{folder} is not a run folder: it {what}. Give folders that `leap train --out` wrote.")
@@ -80,15 +96,9 @@ def read_run(folder: Path) -> Run:
     recorded = read_json(provenance) if provenance.exists() else {}
     if not isinstance(recorded, dict):
         raise RunError(f"{provenance} holds {type(recorded).__name__}, not a mapping. Restore it, or remove it.")
-    evaluation = read_evaluation(folder / FILE) if (folder / FILE).exists() else None
     measured = folder / MEASURES_FOLDER / MEASURES_FILE
     measures = read_measures(measured) if measured.exists() else None
-    run = Run(folder, config, recorded, read_metrics(folder / "metrics.jsonl"), evaluation, measures)
-    if evaluation is not None and (evaluation.seed, evaluation.learner) != (run.seed, run.learner):
-        raise RunError(
-            f"{folder / FILE} is of learner {evaluation.learner!r}, seed {evaluation.seed}, but config.yaml says "
-            f"{run.learner!r}, seed {run.seed}. Write it anew: leap evaluate {folder}"
-        )
+    run = Run(folder, config, recorded, read_metrics(folder / "metrics.jsonl"), None, measures)
     if measures is not None and measures.learner != run.learner:
         raise RunError(
             f"{measured} is of learner {measures.learner!r}, but config.yaml says {run.learner!r}. "
@@ -100,20 +110,20 @@ def read_run(folder: Path) -> Run:
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The rows of a metrics.jsonl; a last line without its end is left out: the run was stopped while writing it."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    except (OSError, ValueError) as error:
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    except OSError as error:
         raise RunError(f"Cannot read {path}: {error}. Restore it, or leave this run out.") from None
     rows = []
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
             row["step"] = int(row["step"])
-        except (ValueError, KeyError, TypeError):
-            if number == len(lines) and not line.endswith("\n"):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            if number == len(lines) and not line.endswith(b"\n"):
                 break
+            shown = line.strip()[:60].decode("utf-8", "replace")
             raise RunError(
-                f"{path}, line {number}, is not a row of metrics: {line.strip()[:60]!r}. "
-                "Remove the line, or leave this run out."
+                f"{path}, line {number}, is not a row of metrics: {shown!r}. Remove the line, or leave this run out."
             ) from None
         rows.append(row)
     return rows

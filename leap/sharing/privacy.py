@@ -6,10 +6,21 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-_WHOLE = re.compile(r"(?:[/~]|\.\.(?:[/\\]|$)|\\\\|[A-Za-z]:[/\\]|file:)")
+_ENDS = r"\s:;,'\""  # what ends a path within a text
+_NAME = rf"[^{_ENDS}/\\]{{1,255}}"
+_SPACED = rf"[^{_ENDS}=/\\][^\r\n:;,'\"=/\\]{{0,253}}[^{_ENDS}=/\\]"
+_ABOVE = rf"(?:[^{_ENDS}=/\\]{{1,255}}[/\\])*\.\."  # data/../..
+_BEGIN = r"(?<![\w.~/\\+-])"
+_WHOLE = re.compile(rf"(?:[/~]|{_ABOVE}(?:[/\\]|$)|\\\\|[A-Za-z]:[/\\]|file:)")
 _INSIDE = re.compile(
-    r"(?:file:/{1,3}|(?<![\w.~/\\+-])(?:~[\w.-]*[/\\]|[A-Za-z]:[/\\]|/(?![/\s])|\\\\))(?:[^\s/\\:;,'\"]+[/\\])*"
+    rf"(?:file:/{{1,3}}|{_BEGIN}(?:~[\w.-]*[/\\]|[A-Za-z]:[/\\]|/(?![/\s])|\\\\|{_ABOVE}[/\\]))"
+    rf"(?:(?:{_NAME}|{_SPACED})[/\\])*"
 )
+_HOME = re.compile(
+    rf"(?:file:/{{0,2}}|{_BEGIN})(?:(?:[A-Za-z]:)?[/\\](?:home|Users)[/\\]{_NAME}|(?<==)~{_NAME})[/\\]?"
+    r"(?=[:;,'\"]|$|\s(?![^/\\:;,'\"=]*[/\\]))"
+)
+_ACCOUNT = re.compile(r"(?<=://)[^/\s@]*@|[\w.+-]{1,64}@[\w.-]{1,255}:(?=[/~])")
 _SLASH = re.compile(r"[/\\]")
 _FACTS = {"commit": r"[0-9a-f]{7,64}(-dirty)?", "started": r"[0-9T:+.-]{10,40}", "execution": r"[a-z]{3,20}"}
 _VERSION = re.compile(r"[\w.+-]{1,60}")
@@ -33,16 +44,21 @@ def without_places(settings: Any) -> Any:
 
 
 def without_path(text: str) -> str:
-    """A text without the folders of paths in it.
+    """A text without the folders of paths in it, and without accounts in addresses; of a home folder nothing is left.
 
     Example:
         >>> without_path("/home/me/birds.zip"), without_path("--root=/home/me/birds"), without_path("https://a.org/b")
         ('./birds.zip', '--root=birds', 'https://a.org/b')
+        >>> without_path("/home/me"), without_path("data/../../me/birds"), without_path("https://me:word@a.org/b")
+        ('.', './birds', 'https://a.org/b')
     """
-    if _WHOLE.match(text):
-        last = _SLASH.split(text.rstrip("/\\"))[-1]
-        return "." if last in ("", ".", "..") or last.startswith("~") else f"./{last}"
-    return _INSIDE.sub("", text)
+    text = _ACCOUNT.sub("", text)
+    if not _WHOLE.match(text):
+        return _INSIDE.sub("", _HOME.sub(".", text))
+    parts = [part for part in _SLASH.split(text) if part and not part.endswith(":")]
+    if not parts or parts[-1] in (".", "..") or parts[-1].startswith("~"):
+        return "."
+    return "." if len(parts) == 2 and parts[0] in ("home", "Users") else f"./{parts[-1]}"
 
 
 def facts(provenance: Mapping[str, Any]) -> dict[str, Any]:
