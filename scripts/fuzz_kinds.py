@@ -104,7 +104,8 @@ def _words(self: Inputs, dice: random.Random) -> Input:
     )
     asked = tuple(word for word in found if not os.path.normpath(word).startswith((".", "done")) and word)
     given = (*([command] if command else []), *first, *found, *last)
-    return Input("words", given, {}, (*place, *asked, "../../out"))
+    beside = tuple(f"{os.path.splitext(word)[0]}.wandb.json" for word in asked)  # where a dashboard's --out points
+    return Input("words", given, {}, (*place, *asked, *beside, "../../out"))
 
 
 def _start(self: Inputs, dice: random.Random) -> Input:

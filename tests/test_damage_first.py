@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from leap import learners, optim
+from leap import learners, load, optim
 from leap.cli import sweep
 from leap.cli.endings import SIGNALS
 from leap.cli.main import main
@@ -113,21 +115,28 @@ def test_figures_that_no_float_holds_are_refused(run: Path) -> None:
         read_evaluation(file)
 
 
-def test_an_item_that_lacks_a_number_is_removed_and_measured_anew(
-    run: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    "forge, told",
+    [
+        (lambda tensors: tensors.pop("path_energy"), "holds no path_energy"),
+        (lambda tensors: tensors.update(path_energy=torch.ones(3)), "holds path_energy of shape [3], not [10]"),
+    ],
+)
+def test_an_item_that_is_not_what_others_are_is_removed_and_measured_anew(
+    forge: Callable[[dict[str, torch.Tensor]], object], told: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["measure", "run", "--distances", "path", "--measure.seeds", "0", "1"]
     assert main(words) == 0
     whole = json.loads((run / "measures" / "measures.json").read_text())
-    for item in sorted((run / "measures" / "items").glob("walk-1-*.safetensors"))[:1]:
-        tensors, about = unpack(item)
-        forged = {name: tensor for name, tensor in tensors.items() if name != "path_energy"}
-        item.write_bytes(pack(forged, {key: about[key] for key in ("key", "numbers")}))
-        assert "path_energy" in tensors
-        assert main(words) == 1
-        assert f"{item} holds no path_energy; it was removed: repeat the command" in capsys.readouterr().err
-        assert not item.exists()
-        assert main(words) == 0 and load_file(item).keys() == tensors.keys()
+    item = min((run / "measures" / "items").glob("walk-1-*.safetensors"))
+    tensors, about = unpack(item)
+    forged = dict(tensors)
+    forge(forged)
+    item.write_bytes(pack(forged, {key: about[key] for key in ("key", "numbers")}))
+    assert main(words) == 1
+    assert f"{item} {told}; it was removed: repeat the command" in capsys.readouterr().err
+    assert not item.exists()
+    assert main(words) == 0 and load_file(item).keys() == tensors.keys()
     assert json.loads((run / "measures" / "measures.json").read_text())["paths"] == whole["paths"]
 
 
@@ -211,6 +220,42 @@ def test_a_wandb_name_that_is_none_is_told(key: str, run: Path, capsys: pytest.C
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     assert main(["dashboard", "run"]) == 1
     assert f"wandb.{key} -7, which is not a name" in capsys.readouterr().err
+
+
+def test_an_encrypted_file_of_arrays_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(tmp_path / "x.npz", features=np.ones((4, 2)), labels=np.arange(4))
+    content = bytearray((tmp_path / "x.npz").read_bytes())
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(signature) + flags] |= 1
+    (tmp_path / "x.npz").write_bytes(content)
+    assert main(["score", str(tmp_path / "x.npz")]) == 1
+    assert "cannot be read as .npz (File 'features.npy' is encrypted" in capsys.readouterr().err
+
+
+def test_loading_does_not_wait_for_a_pipe(run: Path) -> None:
+    (run / "initialization.safetensors").unlink()
+    os.mkfifo(run / "initialization.safetensors")
+    with pytest.raises(RunError, match=r"initialization\.safetensors is neither a file nor a folder"):
+        load(run)
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        (
+            '{"inner": {"\\u00e9\\ud834\\udd1e": null}}',
+            "inner.\u00e9\U0001d11e (x.yaml, line 1): there is no such setting",
+        ),
+        ('{"inner": {"\\ud834": null}}', "half a character"),
+    ],
+)
+def test_a_setting_s_name_may_be_written_in_halves_and_not_be_half(
+    text: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("x.yaml").write_text(text)
+    assert main(["train", "quadratic", "x.yaml", "--print-config"]) == 2
+    assert told in capsys.readouterr().err
 
 
 class Gone:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from leap.cli import configuration, networks
 from leap.cli.settings import Settings
 from leap.errors import LeapError, RunError, UsageError
+from leap.foreign import check_plain
 from leap.layout import Layout
 from leap.run import EXTRA, unpack
 from leap.sharing.folder import CONFIG, FORMAT, INITIALIZATION, LAYOUT, layout_document
@@ -135,7 +136,13 @@ def read(path: Path) -> Held:
 
 
 def _file(path: Path) -> Path:
-    """The file that a path means."""
+    """The file that a path means.
+
+    Raises:
+        UsageError: there is none.
+        RunError: a pipe or a device stands in the folder.
+    """
+    check_plain(path)
     if path.is_file():
         return path
     if not path.is_dir():

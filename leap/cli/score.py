@@ -72,8 +72,8 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
                 raise ValueError("it holds a single array")
             _check_names(path, held.files)
             return {name: held[name] for name in (*REQUIRED, *OPTIONAL) if name in held.files}
-    # zipfile raises NotImplementedError for compressions that it cannot undo
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError, NotImplementedError, *_DAMAGED) as error:
+    # zipfile raises RuntimeError for what is encrypted, and NotImplementedError, which is one, for what it cannot undo
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError, RuntimeError, *_DAMAGED) as error:
         raise RunError(
             f"{path} cannot be read as .npz ({error}); write plain arrays of numbers: "
             'numpy.savez("features.npz", features=..., labels=...)'

@@ -176,6 +176,12 @@ class _Loader(yaml.SafeLoader):
             raise yaml.MarkedYAMLError(problem="an alias (*name): write the value out", problem_mark=mark)
         return super().compose_node(parent, index)
 
+    def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
+        node = super().compose_scalar_node(anchor)
+        # JSON writes a rare character as two halves ("\ud834\udd1e"), which YAML leaves apart
+        node.value = node.value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+        return node
+
 
 class _Dumper(yaml.SafeDumper):
     """Quotes whatever this reader or one of YAML 1.1 would take for something other than a string."""
@@ -213,6 +219,8 @@ def _mapping(node: yaml.MappingNode, at: Address, name: str, places: dict[Addres
     for key, value in node.value:
         if not isinstance(key, yaml.ScalarNode):
             raise _error(key, name, "a setting's name must be a word, not " + _KINDS.get(type(key), "a mapping"))
+        if any("\ud800" <= letter <= "\udfff" for letter in key.value):
+            raise _error(key, name, f"{key.value[:40]!r} is half a character; write a setting's name")
         if key.value in data:
             where = ".".join(map(str, (*at, key.value)))
             raise _error(key, name, f"{where} is given twice, first at {places[(*at, key.value)]}; keep one of them")

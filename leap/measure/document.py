@@ -162,12 +162,13 @@ def dynamic_tables(reader: Reader) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def path_tables(reader: Reader, walks: Walks) -> dict[str, Any]:
     """Measures of the walks to held-out tasks, by initialization, [S][T]."""
+    tasks = [walks.family.name(task) for task in walks.family.ids(walks.which)]
     found = {}
     for number, name in enumerate(walks.starts):
         rows = [reader.get("walk", seed, number, SCRATCH).tensors for seed in reader.plan.seeds]
         held = [measure for measure in KEPT if any(measure in row for row in rows)]
-        found[name] = {measure: [finite(row[measure]) for row in rows] for measure in held}
-    return {"tasks": [walks.family.name(task) for task in walks.family.ids(walks.which)], "initializations": found}
+        found[name] = {measure: [finite(row.sized(measure, len(tasks))) for row in rows] for measure in held}
+    return {"tasks": tasks, "initializations": found}
 
 
 def finite(values: Tensor) -> list[float | None]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from leap.measure.plan import Item, Plan
-from leap.measure.store import Result, Store
+from leap.measure.store import Kept, Store
 from leap.metrics.complexity import Complexity, complexity
 
 Values = list[list[list[float | None]]]
@@ -34,9 +34,9 @@ class Reader:
 
     def __init__(self, store: Store, plan: Plan, tasks: Sequence[int]) -> None:
         self.store, self.plan, self.tasks = store, plan, list(tasks)
-        self._kept: dict[Item, Result] = {}
+        self._kept: dict[Item, Kept] = {}
 
-    def get(self, kind: str, seed: int, target: int, source: int) -> Result:
+    def get(self, kind: str, seed: int, target: int, source: int) -> Kept:
         """An item's result; unions are kept once for both directions."""
         if kind == "union":
             target, source = min(target, source), max(target, source)

@@ -23,6 +23,35 @@ class Result(NamedTuple):
     numbers: dict[str, float]
 
 
+class Parts(dict[str, Any]):
+    """What an item holds by name; an item that is not what is asked of it is damaged, and removed."""
+
+    def __init__(self, path: Path, parts: Mapping[str, Any]) -> None:
+        super().__init__(parts)
+        self._path = path
+
+    def __missing__(self, name: str) -> Any:
+        raise _removed(self._path, f"{self._path} holds no {name}")
+
+    def sized(self, name: str, *shape: int) -> Tensor:
+        """A tensor of this shape.
+
+        Raises:
+            RunError: there is none of that name, or one of another shape.
+        """
+        found: Tensor = self[name]
+        if tuple(found.shape) != shape:
+            raise _removed(self._path, f"{self._path} holds {name} of shape {list(found.shape)}, not {list(shape)}")
+        return found
+
+
+class Kept(NamedTuple):
+    """A result as it was kept."""
+
+    tensors: Parts
+    numbers: Parts
+
+
 @dataclass(frozen=True)
 class Store:
     """A folder of results; `about` is what they all depend on, and is kept with them."""
@@ -67,7 +96,7 @@ class Store:
         """Keep an item."""
         write_atomic(self.path(item), pack(result.tensors, {"key": item.key, "numbers": result.numbers}))
 
-    def load(self, item: Item) -> Result:
+    def load(self, item: Item) -> Kept:
         """An item's result.
 
         Raises:
@@ -81,24 +110,13 @@ class Store:
             if any(tensor.is_complex() for tensor in tensors.values()):
                 raise RunError(f"{path} holds complex numbers, which nothing measures")
             numbers = {name: float(value) for name, value in about["numbers"].items()}
-            return Result(_Parts(path, tensors), _Parts(path, numbers))
+            return Kept(Parts(path, tensors), Parts(path, numbers))
         except (RunError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise _removed(path, error) from error
 
     def missing(self, items: Sequence[Item]) -> list[Item]:
         """Those that are still to be measured."""
         return [item for item in items if not self.has(item)]
-
-
-class _Parts(dict[str, Any]):
-    """What an item holds by name; an item that lacks what is asked of it is damaged, and removed."""
-
-    def __init__(self, path: Path, parts: Mapping[str, Any]) -> None:
-        super().__init__(parts)
-        self._path = path
-
-    def __missing__(self, name: str) -> Any:
-        raise _removed(self._path, f"{self._path} holds no {name}")
 
 
 def _removed(path: Path, why: object) -> RunError:
