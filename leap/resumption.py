@@ -249,7 +249,7 @@ class Following:
 
     @contextmanager
     def doubted(self, step: int) -> Iterator[None]:
-        """The first step after a walk was taken up: where it cannot be computed, what was kept is of another walk.
+        """What comes first after a walk was taken up: where it cannot be computed, what was kept is of another walk.
 
         Raises:
             RunError: that is so.

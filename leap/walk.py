@@ -259,7 +259,7 @@ def _run(
             kept.keep(i + 1)
     theta, states = stepper.finish()
     end = End(record.tasks, record.theta0, theta, record, m)
-    with torch.no_grad():
+    with torch.no_grad(), kept.doubted(record.steps) if kept else nullcontext():
         results = {name: fold.finish(states[name], end) for name, fold in folds.items()}
     losses, recorded = left.whole()
     return Walk(theta, losses, results, recorded)

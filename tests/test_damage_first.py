@@ -182,6 +182,29 @@ def test_a_kept_walk_whose_folds_are_of_another_size_is_told(tmp_path: Path) -> 
     attempt(last=None)
 
 
+def test_a_walk_that_was_kept_at_its_end_is_doubted_there(tmp_path: Path) -> None:
+    keeper, tasks, folds = Keeper(tmp_path / "walk.safetensors", every=2), Bowl(3), {"leap": learners.leap()}
+    keeper.open("test", torch.device("cpu"))
+
+    def end(*given: Any) -> Any:
+        raise InterruptedError
+
+    ended = folds["leap"]._replace(finish=end)
+    with pytest.raises(InterruptedError):
+        walk(tasks, torch.ones(5), steps=4, optimizer=optim.sgd(0.1), folds={"leap": ended}, keep=keeper)
+    tensors, _ = unpack(keeper.path)
+    small = {name: held[:, :2].contiguous() for name, held in tensors.items() if held.shape == (3, 5)}
+    document = json.loads(tensors["document"].numpy().tobytes())
+    theta = next(value["tensor"] for key, value in document["walk"]["dict"] if key == "theta")
+    small.pop(theta)
+    assert small
+    keeper.path.write_bytes(pack(tensors | small, {}))
+    keeper = Keeper(keeper.path, every=2)
+    keeper.open("test", torch.device("cpu"))
+    with pytest.raises(RunError, match=r"walk\.safetensors holds another walk .*; remove it"):
+        walk(tasks, torch.ones(5), steps=4, optimizer=optim.sgd(0.1), folds=folds, keep=keeper)
+
+
 def test_an_error_later_in_a_walk_is_its_own(tmp_path: Path) -> None:
     class Late(Bowl):
         def loss(self, theta: torch.Tensor, batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, Any]]:
@@ -265,13 +288,24 @@ class Gone:
         raise EOFError
 
 
-def test_a_worker_that_ends_hears_no_signals_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+class Signalled:
+    """A connection over which nothing comes before a signal does, and another while that is dealt with."""
+
+    def recv(self) -> Any:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("connection", [Gone(), Signalled()])
+def test_a_worker_that_ends_hears_no_signals_any_more(connection: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second one, that came after the run was saved, would show a traceback."""
     names = [name for name in (*SIGNALS, "SIGINT") if hasattr(signal, name)]
     before = {name: signal.getsignal(getattr(signal, name)) for name in names}
     monkeypatch.setattr(sweep, "settle", lambda place: None)
     try:
-        sweep._serve(Gone(), Place((), 1), True, 0)  # type: ignore[arg-type]
+        sweep._serve(connection, Place((), 1), True, 0)  # type: ignore[arg-type]
         assert {signal.getsignal(getattr(signal, name)) for name in names} == {signal.SIG_IGN}
     finally:
         for name, handler in before.items():

@@ -10,7 +10,6 @@ import dataclasses
 import json
 import multiprocessing
 import signal
-import sys
 import time
 import traceback
 from collections import deque
@@ -232,7 +231,13 @@ def length(settings: Settings, evaluate: bool = True) -> int:
 
 
 def _serve(connection: Connection, place: Place, evaluate: bool, videos: int) -> None:
-    """Life of a worker: settle down, then a run after another until there is none."""
+    """Life of a worker: settle down, then a run after another until there is none, or it is told to stop."""
+    with contextlib.suppress(KeyboardInterrupt):  # which may come late, when nothing is left to be saved
+        _work_off(connection, place, evaluate, videos)
+        _on_signals(signal.SIG_IGN)
+
+
+def _work_off(connection: Connection, place: Place, evaluate: bool, videos: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # reaches every process of a terminal; the parent decides about runs
     last, known = 0.0, dict[str, Any]()
 
@@ -249,12 +254,10 @@ def _serve(connection: Connection, place: Place, evaluate: bool, videos: int) ->
             path, settings = job
             work(path, settings, tell, evaluate=evaluate, videos=videos, known=known)
             _say(connection, "done", None)
-    except (KeyboardInterrupt, EOFError):
-        return  # told to stop, or left alone: the run is saved
+    except EOFError:
+        return  # left alone
     except Exception as error:
         _say(connection, "failed", _words(error))
-    finally:
-        _on_signals(signal.SIG_IGN)  # it ends as it is
 
 
 def _on_signals(handler: Any) -> None:
@@ -273,8 +276,8 @@ def _say(connection: Connection, word: str, value: Any) -> None:
 def _stop(number: int, frame: object) -> None:
     # A scheduler may signal workers and their parent, which signals them again: the second must not cut short what
     # the first began, the saving of the run.
-    if not isinstance(sys.exc_info()[1], KeyboardInterrupt):
-        raise KeyboardInterrupt
+    _on_signals(signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _words(error: Exception) -> str:
