@@ -234,7 +234,8 @@ def _serve(connection: Connection, place: Place, evaluate: bool, videos: int) ->
     """Life of a worker: settle down, then a run after another until there is none, or it is told to stop."""
     with contextlib.suppress(KeyboardInterrupt):  # which may come late, when nothing is left to be saved
         _work_off(connection, place, evaluate, videos)
-        _on_signals(signal.SIG_IGN)
+    _on_signals(_nothing)
+    _on_signals(signal.SIG_IGN)  # until the process is gone
 
 
 def _work_off(connection: Connection, place: Place, evaluate: bool, videos: int) -> None:
@@ -276,8 +277,12 @@ def _say(connection: Connection, word: str, value: Any) -> None:
 def _stop(number: int, frame: object) -> None:
     # A scheduler may signal workers and their parent, which signals them again: the second must not cut short what
     # the first began, the saving of the run.
-    _on_signals(signal.SIG_IGN)
+    _on_signals(_nothing)
     raise KeyboardInterrupt
+
+
+def _nothing(number: int, frame: object) -> None:
+    """Hear a signal beside an earlier one: Python complains of one that is ignored just then."""
 
 
 def _words(error: Exception) -> str:
