@@ -248,9 +248,8 @@ def _run(
     left = kept.curves if kept else Curves()
     for i in range(kept.first if kept else 0, record.steps):
         record.visit(i, *stepper.point())
-        batch = record.tasks.sample(stepper.theta, i)
         with kept.doubted(i) if kept else nullcontext():
-            loss, aux = stepper.take(i, batch)
+            loss, aux = stepper.take(i, record.tasks.sample(stepper.theta, i))  # no name: a batch is let go at once
         left.add(loss, aux)
         if stop is not None and stop(stepper.theta, i + 1):
             record.steps = i + 1

@@ -6,7 +6,7 @@ Then its folder must be that of the undisturbed job, byte for byte but for times
 metrics, evaluation, measures, tables and pictures; nothing temporary may be left. After every fault, whatever stands
 under its final name must be whole.
 
-    python scripts/soak.py --kills 100 --out runs/soak.jsonl         all jobs; half an hour on two cores
+    python scripts/soak.py --kills 100 --out runs/soak.jsonl         all jobs; 25 minutes on two cores
     python scripts/soak.py --short --out soak.jsonl                  a handful of faults
 
 Faults: SIGKILL of all processes or of one; SIGTERM and SIGUSR1; SIGSTOP, and SIGCONT a second later; --max-time; a

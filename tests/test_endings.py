@@ -152,4 +152,6 @@ def test_a_signal_saves_within_seconds(number: int, tmp_path: Path) -> None:
     job.communicate(timeout=60)
     assert job.returncode == 130 and time.monotonic() - told < 10
     kept = RunFolder.open(tmp_path / "run").load()
-    assert kept is not None and kept.step == json.loads(metrics.read_text().splitlines()[-1])["step"]
+    # a row is written before its step counts as whole, so that none is missing; one too many is dropped on resuming
+    last = json.loads(metrics.read_text().splitlines()[-1])["step"]
+    assert kept is not None and last - kept.step in (0, 1)

@@ -161,7 +161,7 @@ def test_a_worker_saves_at_every_signal_that_schedulers_send(name: str, monkeypa
     connection: Any = Line()
     place: Any = None
     try:
-        sweep._serve(connection, place, evaluate=True)
+        sweep._serve(connection, place, evaluate=True, videos=0)
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
