@@ -208,14 +208,17 @@ def test_runs_are_pinned_see_one_gpu_and_keep_to_their_threads(custom, tmp_path,
 
 def test_a_run_that_is_left_over_keeps_to_its_share_of_the_machine(custom, tmp_path, monkeypatch):
     """With the cores of those that are done it would add up in another order, and end elsewhere in the last digits."""
-    core, asked = sorted(os.sched_getaffinity(0))[0], []
-    monkeypatch.setattr(sweep, "machine", lambda *given: asked.append(given[2]) or [Place((core,), 1)] * 2)
+    asked, taken, begun = [], [], sweep.carry_out
     words = [str(custom), "--compare.learners", "none", "--compare.seeds", "3", "4", *QUICK]
     words += ["--out", str(tmp_path / "all")]
+    monkeypatch.setattr(sweep, "carry_out", in_process.carry_out)
     assert compare.main(words) == 0
     (tmp_path / "all" / "none-seed3" / "evaluation.json").unlink()
-    assert compare.main(words) == 0
-    assert asked == [2, 2]
+    monkeypatch.setattr(sweep, "carry_out", begun)
+    monkeypatch.setattr(sweep, "machine", lambda jobs, device, runs: asked.append(runs) or [Place((), 1)] * runs)
+    monkeypatch.setattr(sweep._Crew, "work", lambda crew, places: taken.append(places))
+    compare.main(words)
+    assert asked == [2] and taken == [[Place((), 1)]]
 
 
 def test_a_worker_settles_before_it_imports_torch():
