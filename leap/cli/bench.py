@@ -310,23 +310,22 @@ def _atari(under: Conditions, network: str) -> Row:
         for name, design in designs.items()
         for way, processes in ways.items()
     }
-    setting = {"game": "breakout, 84x84x4 grey", "environments": count, "network": network}
-    setting["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "unset")  # threads that spin slow both sides down
+    policy = os.environ.get("OMP_WAIT_POLICY", "unset")  # threads that spin slow both sides down
     return atari_row(
         Workload(
             family, count, peers, [name for name in peers if name.startswith("SB3, ")], settings,
-            2 if under.tiny else 20, build.execution("auto", under.device), setting,
+            2 if under.tiny else 20, build.execution("auto", under.device),
+            {"game": "breakout, 84x84x4 grey", "environments": count, "network": network, "OMP_WAIT_POLICY": policy},
             least=2.5 if network == "mnih2013" else 1.6,
         ),
-        under.device,
-        CLOCKS[under.clock],
+        under.device, CLOCKS[under.clock],
     )  # fmt: skip
 
 
 ROWS: dict[str, tuple[str, Callable[[Conditions], Row]]] = {
     "walk": ("what path measures and Leap add to a walk in time and memory, beside a plain torch loop", _walk),
     "parts": ("where the time of a meta-step with Leap goes", _parts),
-    "plain": ("plain training: a walk without folds beside a plain torch loop", _plain),
+    "plain": ("plain training: a walk without folds, and convolutions alone, beside a plain torch loop", _plain),
     "leap": ("Leap's meta-gradient beside a loop written from its paper", partial(_learner, name="leap")),
     "fomaml": ("first-order MAML's meta-gradient beside a reference loop", partial(_learner, name="fomaml")),
     "reptile": ("Reptile's meta-gradient beside a reference loop", partial(_learner, name="reptile")),

@@ -262,7 +262,8 @@ def _write_sweep(file: Path, given: Arguments, out: Path, runs: dict[str, Settin
     if file.exists():
         raise UsageError(f"{file} is there already; remove it, or name another file")
     grid = sources.dump(specification(given.files, given.overrides, out))
-    words = map(portable, [*given.files, *given.overrides, "--out", str(out), *_video(given)])
+    film = ["--video", given.options["video"]] if given.options["video"] else []
+    words = map(portable, [*given.files, *given.overrides, "--out", str(out), *film])
     again = shlex.join(["leap", "compare", *words])
     text = f"# {len(runs)} runs: wandb sweep {file.name}; then, on each machine, wandb agent with the name that this "
     text += "gives.\n"
@@ -270,10 +271,6 @@ def _write_sweep(file: Path, given: Arguments, out: Path, runs: dict[str, Settin
     file.write_text(text + grid, encoding="utf-8")
     print(f"sweep     {file}: {len(runs)} runs\nstart     wandb sweep {file}\nat last   {again}")
     return 0
-
-
-def _video(given: Arguments) -> list[str]:
-    return ["--video", given.options["video"]] if given.options["video"] else []
 
 
 def _unfit(path: str, leave_one_out: bool) -> str | None:
