@@ -18,7 +18,7 @@ HEAD = (
     "peak memory",
 )
 SECONDS, SPEED = "time/meta_step_s", "charts/SPS"
-MEMORY, GPU_MEMORY = "memory/peak_mib", "memory/gpu_peak_mib"
+MEMORY, GPU_MEMORY = "memory/peak_mib", "memory/gpu_peak_mib"  # as `leap.memory` writes them; a page needs no torch
 
 
 def cost_section(groups: Sequence[tuple[str, Sequence[Run]]], look: Mapping[str, Style]) -> str:
