@@ -41,6 +41,7 @@ class Goal(NamedTuple):
         quantity: Which number of it.
         most: The largest value that meets the goal.
         threads: Threads that the goal speaks of; with others it is not judged, nor by the processor's clock.
+        beside: The contender that the ratio is taken to; None: the row's reference.
     """
 
     text: str
@@ -48,6 +49,7 @@ class Goal(NamedTuple):
     quantity: Literal["seconds", "ratio", "figure"]
     most: float
     threads: int | None = None
+    beside: str | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,11 @@ def carry_out(
     """
     load = os.getloadavg()[0]
     times = measure(row.contenders, seconds=seconds, seed=seed, synchronize=synchronize, clock=row.clock or clock)
-    timings = {timing.name: timing for timing in summarize(times, row.reference, seed=seed)}
+
+    def beside(reference: str) -> dict[str, Timing]:
+        return {timing.name: timing for timing in summarize(times, reference, seed=seed)}
+
+    timings = beside(row.reference)
     figures = {figure.name: {"value": float(figure.measure()), "unit": figure.unit} for figure in row.figures}
     return {
         "setting": dict(row.setting),
@@ -109,7 +115,9 @@ def carry_out(
             for name, timing in timings.items()
         },
         "figures": figures,
-        "goals": [_goal(goal, timings, figures, judged(goal)) for goal in row.goals],
+        "goals": [
+            _goal(goal, beside(goal.beside) if goal.beside else timings, figures, judged(goal)) for goal in row.goals
+        ],
     }
 
 
