@@ -9,9 +9,11 @@ A plain block passes some twenty times over its largest tensor, and most of its 
   out follow from those of the patches: :math:`\mu = w^T \bar q,\ \sigma^2 = w^T \mathrm{Cov}(q)\, w`.
 - Tensors hold the channels of a place side by side (channels last), so that pooling and sums run along vectors.
 
-All can be differentiated as often as one likes, and the second derivative uses the same kernels as the first: a
-convolution is linear in image and filter, so its derivatives are convolutions (torch's own second derivative takes
-slower ways). `torch.func` transforms and forward-mode derivatives take the plain expression (`applies`).
+All can be differentiated as often as one likes, and the second derivative uses the same kernels as the first
+(`tasks.convolve`). `torch.func` transforms and forward-mode derivatives take the plain expression (`applies`).
+
+Under autocast to bfloat16 the convolutions and their derivatives, which read one tensor of pictures and one of filters,
+round both; all else stays in float32. (Products of patches are left alone: they are no slower.)
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import functional as F
+
+from tasks.convolve import Convolve, channels_last
 
 EPSILON = 1e-5
 """What is added to the variance: torch's own."""
@@ -41,7 +45,7 @@ def applies(x: Tensor, weight: Tensor, plus: Tensor | None = None) -> bool:
         and x.dtype in (torch.float32, torch.float64)
         and x.dim() == 4
         and not torch._C._are_functorch_transforms_active()  # there is no public question
-        and not torch.is_autocast_enabled("cpu")
+        and (not torch.is_autocast_enabled("cpu") or torch.get_autocast_dtype("cpu") == torch.bfloat16)
         and not torch.compiler.is_compiling()
         and all(forward_ad.unpack_dual(tensor).tangent is None for tensor in given)
     )
@@ -75,12 +79,25 @@ def block(
         >>> torch.allclose(block(x, w, one, one, one), F.relu(F.max_pool2d(y, 2)), atol=1e-5)
         True
     """
+    if torch.is_autocast_enabled("cpu"):
+        with torch.autocast("cpu", enabled=False):
+            return _block(x, weight, bias, scale, shift, rows, plus, x.dtype == torch.float32)
+    return _block(x, weight, bias, scale, shift, rows, plus, False)
+
+
+def _block(
+    x: Tensor, weight: Tensor, bias: Tensor, scale: Tensor, shift: Tensor,
+    rows: int | None, plus: Tensor | None, halved: bool,
+) -> Tensor:  # fmt: skip
     groups = x.shape[1] // weight.shape[1]
     if plus is None and groups == 1 and x.shape[1] <= FEW and not x.requires_grad:  # moments of patches are y's alone
         y, mean, variance = _of_patches(x, weight, rows)
         found: Tensor = _Finish.apply(y, mean, variance, bias, scale, shift, None)
         return found
-    y = _Convolve.apply(x, weight) if groups == 1 else F.conv2d(_channels_last(x), weight, padding=1, groups=groups)
+    if groups == 1:
+        y = Convolve.apply(x, weight, halved)
+    else:
+        y = F.conv2d(channels_last(x, halved), channels_last(weight, halved), padding=1, groups=groups).to(x.dtype)
     if plus is not None:
         y = y.add_(plus)  # nobody else has seen y
     found = _Finish.apply(y, None, None, bias, scale, shift, len(x) if rows is None else rows)
@@ -280,75 +297,3 @@ def _scatter(grad: Tensor, places: Tensor, like: Tensor) -> Tensor:
         grad, like, [2, 2], [2, 2], [0, 0], [1, 1], False, places
     )
     return found
-
-
-# ---- convolution: <g, conv(x, w)> is linear in each of x, w, g, and its three partial derivatives are these
-
-
-class _Convolve(torch.autograd.Function):
-    """3x3, padded to the same size: [B, c, H, W], [C, c, 3, 3] to [B, C, H, W]."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        filters = _channels_last(weight)
-        ctx.save_for_backward(x, weight, filters)
-        return F.conv2d(_channels_last(x), filters, padding=1)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        x, weight, filters = ctx.saved_tensors
-        of_x, of_weight = ctx.needs_input_grad
-        if of_x and of_weight and not torch.is_grad_enabled():
-            both = _backward(grad, x, filters, [True, True, False])
-            return both[0], both[1]
-        return _ToImage.apply(grad, weight) if of_x else None, _ToFilter.apply(grad, x) if of_weight else None
-
-
-class _ToImage(torch.autograd.Function):
-    """Gradient with respect to the image: [B, C, H, W], [C, c, 3, 3] to [B, c, H, W]."""
-
-    @staticmethod
-    def forward(ctx: Any, grad: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(grad, weight)
-        count, _, height, width = grad.shape
-        x = grad.new_empty(count, weight.shape[1], height, width).to(memory_format=torch.channels_last)
-        return _backward(grad, x, weight, [True, False, False])[0]
-
-    @staticmethod
-    def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        grad, weight = ctx.saved_tensors
-        of_grad, of_weight = ctx.needs_input_grad
-        return (
-            _Convolve.apply(u, weight) if of_grad else None,
-            _ToFilter.apply(grad, u) if of_weight else None,
-        )
-
-
-class _ToFilter(torch.autograd.Function):
-    """Gradient with respect to the filter: [B, C, H, W], [B, c, H, W] to [C, c, 3, 3]."""
-
-    @staticmethod
-    def forward(ctx: Any, grad: Tensor, x: Tensor) -> Tensor:
-        ctx.save_for_backward(grad, x)
-        weight = grad.new_empty(grad.shape[1], x.shape[1], 3, 3).to(memory_format=torch.channels_last)
-        return _backward(grad, x, weight, [False, True, False])[1]
-
-    @staticmethod
-    def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        grad, x = ctx.saved_tensors
-        of_grad, of_x = ctx.needs_input_grad
-        return (
-            _Convolve.apply(x, u) if of_grad else None,
-            _ToImage.apply(grad, u) if of_x else None,
-        )
-
-
-def _backward(grad: Tensor, x: Tensor, weight: Tensor, wanted: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
-    found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
-        _channels_last(grad), _channels_last(x), weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, wanted
-    )
-    return found
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last)

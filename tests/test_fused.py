@@ -181,9 +181,34 @@ def test_the_network_takes_the_fused_block_where_it_applies(monkeypatch: pytest.
     Conv4(3, filters=4, norm="group")(images)
     Conv4(3, filters=4, norm="none")(images)
     Conv4(3, filters=4).bfloat16()(images.bfloat16())
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=torch.float16):
         Conv4(3, filters=4)(images)
     assert len(calls) == 4
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        Conv4(3, filters=4)(images)
+    assert len(calls) == 8
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_under_autocast_the_convolution_rounds_and_nothing_else_does(groups: int) -> None:
+    """Small whole numbers, whose convolution bfloat16 holds too: rounding it changes nothing, but the rest would."""
+    stream = torch.Generator().manual_seed(5)
+    x = torch.randint(-1, 2, (3, 6, 6, 6), generator=stream).float().requires_grad_()
+    weight = torch.randint(-1, 2, (4, 6 // groups, 3, 3), generator=stream).float().requires_grad_()
+    rest = [torch.rand(4, generator=stream, requires_grad=True) for _ in range(3)]
+    exact = fused.block(x, weight, *rest)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        halved = fused.block(x, weight, *rest)
+        thirds = fused.block(x / 3, weight, *rest)
+    assert halved.dtype == torch.float32 and torch.equal(halved, exact)
+    assert not torch.equal(thirds, fused.block(x / 3, weight, *rest))
+
+
+def test_losses_in_float64_are_left_alone_under_autocast() -> None:
+    given, _ = inputs(6, (8, 6), with_image=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        one = fused.block(*given)
+    assert torch.equal(one, fused.block(*given))
 
 
 @of_dual_numbers

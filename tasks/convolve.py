@@ -1,0 +1,94 @@
+"""A 3x3 convolution all of whose derivatives are convolutions too, in channels-last order, rounded or not.
+
+<g, conv(x, w)> is linear in each of x, w and g, and its three partial derivatives are the three functions here. Torch's
+own second derivative takes slower ways.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class Convolve(torch.autograd.Function):
+    """3x3, padded to the same size: [B, c, H, W], [C, c, 3, 3] to [B, C, H, W]; both rounded where `halved`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, halved: bool) -> Tensor:
+        """The convolution, in the type of x."""
+        ctx.halved, given = halved, (channels_last(x, halved), channels_last(weight, halved))
+        ctx.save_for_backward(x, weight, *given)
+        return F.conv2d(*given, padding=1).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Both gradients, at once where nobody goes on to differentiate them."""
+        x, weight, pictures, filters = ctx.saved_tensors
+        of_x, of_weight, _ = ctx.needs_input_grad
+        if of_x and of_weight and not torch.is_grad_enabled():
+            return (*_backward(grad, pictures, filters, [True, True], ctx.halved), None)
+        return (
+            _ToImage.apply(grad, weight, ctx.halved) if of_x else None,
+            _ToFilter.apply(grad, x, ctx.halved) if of_weight else None,
+            None,
+        )
+
+
+class _ToImage(torch.autograd.Function):
+    """Gradient with respect to the image: [B, C, H, W], [C, c, 3, 3] to [B, c, H, W]."""
+
+    @staticmethod
+    def forward(ctx: Any, grad: Tensor, weight: Tensor, halved: bool) -> Tensor:
+        ctx.halved = halved
+        ctx.save_for_backward(grad, weight)
+        count, _, height, width = grad.shape
+        x = grad.new_empty(count, weight.shape[1], height, width)
+        return _backward(grad, x, weight, [True, False], halved)[0]
+
+    @staticmethod
+    def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
+        grad, weight = ctx.saved_tensors
+        of_grad, of_weight, _ = ctx.needs_input_grad
+        return (
+            Convolve.apply(u, weight, ctx.halved) if of_grad else None,
+            _ToFilter.apply(grad, u, ctx.halved) if of_weight else None,
+            None,
+        )
+
+
+class _ToFilter(torch.autograd.Function):
+    """Gradient with respect to the filter: [B, C, H, W], [B, c, H, W] to [C, c, 3, 3]."""
+
+    @staticmethod
+    def forward(ctx: Any, grad: Tensor, x: Tensor, halved: bool) -> Tensor:
+        ctx.halved = halved
+        ctx.save_for_backward(grad, x)
+        weight = grad.new_empty(grad.shape[1], x.shape[1], 3, 3)
+        return _backward(grad, x, weight, [False, True], halved)[1]
+
+    @staticmethod
+    def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
+        grad, x = ctx.saved_tensors
+        of_grad, of_x, _ = ctx.needs_input_grad
+        return (
+            Convolve.apply(x, u, ctx.halved) if of_grad else None,
+            _ToImage.apply(grad, u, ctx.halved) if of_x else None,
+            None,
+        )
+
+
+def _backward(grad: Tensor, x: Tensor, weight: Tensor, wanted: list[bool], halved: bool) -> list[Tensor]:
+    """Gradients of image and filter, in the type of `grad`; what is not wanted is no tensor."""
+    given = [channels_last(tensor, halved) for tensor in (grad, x, weight)]
+    found = torch.ops.aten.convolution_backward(
+        *given, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [*wanted, False]
+    )
+    return [part.to(grad.dtype) if asked else part for part, asked in zip(found, wanted, strict=False)]
+
+
+def channels_last(x: Tensor, halved: bool = False) -> Tensor:
+    """The same numbers, in bfloat16 where `halved`, with the channels of a place side by side in memory."""
+    return x.to(torch.bfloat16 if halved else x.dtype, memory_format=torch.channels_last)
