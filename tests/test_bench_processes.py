@@ -12,7 +12,7 @@ import pytest
 import torch
 from families import small_alphabets
 
-from leap import learners
+from leap import l2l, learners
 from leap.bench import rows_processes as rows
 from leap.bench.crew import Crew
 from leap.bench.row import carry_out
@@ -67,9 +67,20 @@ def test_a_process_that_ends_is_told() -> None:
 @pytest.mark.parametrize("size", [1, 2])
 def test_shares_add_up_to_the_meta_gradient_of_one_process(size: int, crew: Crew) -> None:
     work = make()
-    ours = meta_gradient(learners.leap(), work, work.family.initial(0)).numpy() * work.tasks
-    assert np.abs(ours).max() > 1e-2
-    np.testing.assert_allclose(rows.total(crew, size, 1), ours, rtol=1e-4, atol=1e-5)
+    for job, learner in (("leap", learners.leap()), ("maml", learners.maml())):
+        ours = meta_gradient(learner, work, work.family.initial(0)).numpy() * work.tasks
+        assert np.abs(ours).max() > 1e-2
+        np.testing.assert_allclose(rows.total(crew, job, size, 1), ours, rtol=1e-4, atol=1e-5)
+
+
+def test_learn2learn_s_job_is_that_of_all_tasks(crew: Crew) -> None:
+    try:
+        l2l.load()
+    except l2l.NotInstalled as reason:
+        pytest.skip(str(reason))
+    (theirs,) = crew("learn2learn", 1, 1)
+    ours = rows.total(crew, "maml", 2, 1)  # in float32; in float64 the loops agree to 1e-8 (test_bench_learners)
+    assert np.linalg.norm(theirs - ours) < 1e-3 * np.linalg.norm(ours)
 
 
 def test_the_row_has_both_goals_and_the_second_is_about_two_of_ours() -> None:

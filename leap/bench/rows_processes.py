@@ -1,4 +1,4 @@
-"""A row about processes: a meta-step's walks shared out over the cores, beside one process and a plain torch loop."""
+"""Rows about processes: a meta-step's walks shared out over the cores, beside one process and a loop of others."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from functools import partial
 
 import numpy as np
 
-from leap import learners
+from leap import l2l, learners
 from leap.bench.crew import Crew, Job
-from leap.bench.row import Goal, Row
+from leap.bench.row import Goal, LeftOut, Row
+from leap.bench.rows_learners import learn2learn_loop, one_by_one
 from leap.bench.rows_walk import Workload, plain_training
 from leap.bench.timing import Contender
 from leap.distributed import Place
@@ -25,41 +26,65 @@ def processes_row(make: Callable[[], Workload], cores: int) -> Row:
 
     Args:
         make: The workload, made anew in every process; picklable.
-        cores: As many processes, or threads of one; at least 2.
+        cores: As many processes, or threads of one; at least 2, and no more than tasks.
     """
-    crew = Crew(partial(jobs, make), cores)
-    plain, one, each = "plain torch loop, all threads", "one process, one thread", f"{cores} processes, one thread each"
+    times = 0.8 * cores
+    faster = Goal(
+        f"{cores} processes are at least {times:g} times as fast as one", _each(cores), "ratio", 1 / times, beside=ONE
+    )
+    return _row(
+        make, cores, "leap", ("plain", "plain torch loop, all threads"), [_half("a plain loop's", cores), faster]
+    )
+
+
+def maml_processes_row(make: Callable[[], Workload], cores: int) -> Row:
+    """The same of MAML of second order, beside learn2learn's with all cores.
+
+    Raises:
+        LeftOut: learn2learn is not installed.
+    """
+    try:
+        l2l.load()
+    except l2l.NotInstalled as error:
+        raise LeftOut(str(error)) from error
+    return _row(make, cores, "maml", ("learn2learn", "learn2learn, all threads"), [_half("learn2learn's", cores)])
+
+
+ONE = "one process, one thread"
+
+
+def _each(cores: int) -> str:
+    return f"{cores} processes, one thread each"
+
+
+def _half(whose: str, cores: int) -> Goal:
+    return Goal(f"a process a core takes at most half of {whose} time", _each(cores), "ratio", 1 / 2)
+
+
+def _row(make: Callable[[], Workload], cores: int, job: str, rival: tuple[str, str], goals: list[Goal]) -> Row:
+    crew, (theirs, name) = Crew(partial(jobs, make), cores), rival
     contenders = [
-        Contender(plain, lambda: crew("plain", 1, cores)),
-        Contender(one, lambda: total(crew, 1, 1)),
-        Contender("one process, all threads", lambda: total(crew, 1, cores)),
-        Contender(each, lambda: total(crew, cores, 1)),
+        Contender(name, lambda: crew(theirs, 1, cores)),
+        Contender(ONE, lambda: total(crew, job, 1, 1)),
+        Contender("one process, all threads", lambda: total(crew, job, 1, cores)),
+        Contender(_each(cores), lambda: total(crew, job, cores, 1)),
     ]
-    goals = [
-        Goal("a process a core takes at most half of a plain loop's time", each, "ratio", 1 / 2),
-        Goal(
-            f"{cores} processes are at least {0.8 * cores:g} times as fast as one",
-            each,
-            "ratio",
-            1 / (0.8 * cores),
-            beside=one,
-        ),
-    ]
-    return Row(contenders, plain, make().setting | {"processes": cores}, goals)
+    return Row(contenders, name, make().setting | {"processes": cores}, goals)
 
 
-def total(crew: Crew, size: int, threads: int) -> np.ndarray:
+def total(crew: Crew, job: str, size: int, threads: int) -> np.ndarray:
     """The meta-gradient [n], summed over all tasks, by so many processes."""
-    return np.sum(crew("leap", size, threads), axis=0)
+    return np.sum(crew(job, size, threads), axis=0)
 
 
 def jobs(make: Callable[[], Workload]) -> Mapping[str, Job]:
-    """What a process can do: `plain` training of all tasks, and `leap`, the sum of its share's meta-gradients [n]."""
+    """What a process can do.
+
+    `leap` and `maml`: the sum of its share's meta-gradients [n]; `plain` and `learn2learn`: the same of all tasks, or
+    their plain training, as a loop of others does it.
+    """
     work = make()
     theta0, inner, folds = work.family.initial(0), sgd(work.lr), {"leap": learners.leap()}
-
-    def plain(place: Place) -> None:
-        plain_training(work, theta0)
 
     def leap(place: Place) -> np.ndarray:
         own = range(work.tasks)[place.share(work.tasks)]
@@ -68,4 +93,15 @@ def jobs(make: Callable[[], Workload]) -> Mapping[str, Job]:
         summed: np.ndarray = found.results["leap"].sum(dim=0).numpy()
         return summed
 
-    return {"plain": plain, "leap": leap}
+    def maml(place: Place) -> np.ndarray:
+        own = place.share(work.tasks)
+        summed: np.ndarray = one_by_one(learners.maml(), work, theta0, own).sum(dim=0).numpy()
+        return summed
+
+    def plain(place: Place) -> None:
+        plain_training(work, theta0)
+
+    def learn2learn(place: Place) -> np.ndarray:
+        return learn2learn_loop(work, theta0).numpy() * work.tasks
+
+    return {"leap": leap, "maml": maml, "plain": plain, "learn2learn": learn2learn}

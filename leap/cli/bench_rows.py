@@ -112,16 +112,26 @@ def _precision(under: Conditions) -> Row:
 
 
 def _processes(under: Conditions) -> Row:
-    from leap.bench.row import LeftOut
     from leap.bench.rows_processes import processes_row
+
+    return processes_row(partial(_work, under, tasks=20, steps=10), _cores(under))
+
+
+def _maml_processes(under: Conditions) -> Row:
+    from leap.bench.rows_processes import maml_processes_row
+
+    return maml_processes_row(partial(_work, under, tasks=20, steps=5), _cores(under))
+
+
+def _cores(under: Conditions) -> int:
+    from leap.bench.row import LeftOut
     from leap.distributed import cores
 
     if under.device != "cpu" or under.clock != "wall":
         raise LeftOut("it compares processes on the cores of a CPU, by the wall clock")
-    count = cores()
-    if count < 2:
+    if cores() < 2:
         raise LeftOut("one core leaves nothing to share out")
-    return processes_row(partial(_work, under, tasks=20, steps=10), count)
+    return min(cores(), 2 if under.tiny else 20)  # a process without a task has no part in it
 
 
 def _startup(under: Conditions) -> Row:
@@ -212,6 +222,7 @@ ROWS: dict[str, tuple[str, Callable[[Conditions], Row]]] = {
     "execution": ("walks of 20 tasks in every way that runs here, beside a plain torch loop", _execution),
     "precision": ("walks in every precision, and what each does to the meta-gradient", _precision),
     "processes": ("Leap's meta-gradient by one process and by one a core, beside a plain torch loop", _processes),
+    "maml-processes": ("the same of MAML of second order, beside learn2learn's", _maml_processes),
     "start-up": ("seconds from a command to help, and to the first meta-step of the embedded job", _startup),
     "dual-logdet": ("time and memory of a Fisher's log-determinant through its Gram matrix", _logdet),
     "fisher-task-distance": ("gradients and time of a pair's Fisher distance, in epochs of training", _fisher),
