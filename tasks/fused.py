@@ -95,7 +95,7 @@ def _block(
         found: Tensor = _Finish.apply(y, mean, variance, bias, scale, shift, None)
         return found
     if groups == 1:
-        y = Convolve.apply(x, weight, halved)
+        y = Convolve.apply(x, channels_last(weight), halved)  # once, for all derivatives
     else:
         y = F.conv2d(channels_last(x, halved), channels_last(weight, halved), padding=1, groups=groups).to(x.dtype)
     if plus is not None:
