@@ -174,7 +174,7 @@ def _atari(under: Conditions, network: str) -> Row:
     from tasks.atari import Preprocessing, atari_games
 
     settings, count = sb3.Settings(), 4 if under.tiny else 16
-    # Leap plays one roll-out more a walk, to know the height of its end: nothing in a run, and little in a slice so long
+    # Leap plays one roll-out more a walk, to know the height of its end: nothing in a run, little in a slice so long
     steps = 2 if under.tiny else 60
 
     def family() -> Games:
