@@ -17,3 +17,9 @@ class RunError(LeapError):
     """What was asked for failed on the way: a damaged file, a full disk, a walk that diverged (exit code 1)."""
 
     exit_code = 1
+
+
+class Trouble(str):
+    """A line for a person about what went wrong and was survived: who keeps other lines to themselves passes it on."""
+
+    __slots__ = ()

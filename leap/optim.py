@@ -199,14 +199,15 @@ def rmsprop(
     def update(state: State, grad: Tensor, theta: Tensor, step: int) -> tuple[Tensor, State]:
         if weight_decay:
             grad = grad + weight_decay * theta
-        second = torch.addcmul(alpha * state[0], grad, grad, value=1 - alpha)
         rate = lr * schedule(step)
         if not torch.is_grad_enabled() and not momentum:
-            # The same with fewer vectors in between, whose memory costs as much as all the arithmetic.
+            # The same in two new vectors instead of four: their memory costs more than all the arithmetic.
+            second = (alpha * state[0]).addcmul_(grad, grad, value=1 - alpha)
             root = second.sqrt().add_(eps) if style == "torch" else (second + eps).sqrt_()
             if schedule is constant:
-                return torch.addcdiv(theta, grad, root, value=-rate), (second,)
-            return theta - (grad / root).mul_(rate), (second,)
+                return torch.addcdiv(theta, grad, root, value=-rate, out=root), (second,)
+            return torch.sub(theta, torch.div(grad, root, out=root).mul_(rate), out=root), (second,)
+        second = torch.addcmul(alpha * state[0], grad, grad, value=1 - alpha)
         direction = grad / (_sqrt(second) + eps if style == "torch" else (second + eps).sqrt())
         if not momentum:
             return theta - rate * direction, (second,)

@@ -14,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from leap.errors import Trouble
+
 PATIENCE = 10.0  # seconds; `finish` returns a moment before wandb's own process has written the end
 OWN_FILES = {"train": "metrics.jsonl", "evaluate": "evaluation.json", "measure": "measures/measures.json"}
 """Where a run folder itself holds what wandb is given, by the wandb run's job type."""
@@ -30,7 +32,7 @@ def finish(run: Any, exit_code: int, kept: Path | None, say: Callable[[str], Non
     run.finish(exit_code=exit_code)
     if (file := _file(run)) is not None and _cut_short(file):
         whole = f"{kept} holds all of it" if kept else "the run's own files hold all of it"
-        say(f"wandb: what was logged may be incomplete, since {file} has no end (is its disk full?); {whole}.")
+        say(Trouble(f"wandb: what was logged may be incomplete, since {file} has no end (is its disk full?); {whole}."))
 
 
 def has_end(path: Path) -> bool | None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from leap.errors import UsageError
+from leap.errors import Trouble, UsageError
 from leap.tracked_end import OWN_FILES, finish
 
 MODES = ("auto", "online", "offline", "disabled")
@@ -93,7 +93,7 @@ def open_tracker(
         config: The resolved configuration. Beside it wandb gets `configuration`, see `configuration_of`.
         resume_rows: For a continued run, the rows of metrics.jsonl up to its checkpoint. An offline run cannot be
             continued by wandb, so a new part with the same id holds them again and the older part can be left behind.
-        say: Takes the few lines meant for the person; the default writes to stderr.
+        say: Takes the few lines meant for the person, `leap.errors.Trouble` among them; the default writes to stderr.
 
     Raises:
         UsageError: a mode that does not exist.
@@ -109,7 +109,7 @@ def open_tracker(
     try:
         run = _start(mode, named, say)
     except Exception as error:
-        say(f"wandb could not start ({_cause(error)}); this run is recorded in its own files alone.")
+        say(Trouble(f"wandb could not start ({_cause(error)}); this run is recorded in its own files alone."))
         return NoTracker()
     tracker = WandbTracker(run, say, Path(run_folder) / OWN_FILES[job_type] if job_type in OWN_FILES else None)
     for row in resume_rows or ():
@@ -179,10 +179,9 @@ class WandbTracker:
         except Exception as error:
             kept = _folder(self._run)
             self._run = None
-            self._say(
-                f"wandb failed in {what} ({_cause(error)}); the run goes on, recorded in its own files alone."
-                + (f" What wandb has so far can be sent with: wandb sync {kept}" if kept else "")
-            )
+            sent = f" What wandb has so far can be sent with: wandb sync {kept}" if kept else ""
+            lost = f"wandb failed in {what} ({_cause(error)}); the run goes on, recorded in its own files alone."
+            self._say(Trouble(lost + sent))
             if isinstance(error, ConnectionError) or type(error).__name__ == "MailboxClosedError":
                 _let_go()
 

@@ -45,7 +45,7 @@ class _ToImage(torch.autograd.Function):
         ctx.halved = halved
         ctx.save_for_backward(grad, weight)
         count, _, height, width = grad.shape
-        x = grad.new_empty(count, weight.shape[1], height, width)
+        x = _unfilled((count, weight.shape[1], height, width), grad, halved)
         return _backward(grad, x, weight, [True, False], halved)[0]
 
     @staticmethod
@@ -66,7 +66,7 @@ class _ToFilter(torch.autograd.Function):
     def forward(ctx: Any, grad: Tensor, x: Tensor, halved: bool) -> Tensor:
         ctx.halved = halved
         ctx.save_for_backward(grad, x)
-        weight = grad.new_empty(grad.shape[1], x.shape[1], 3, 3)
+        weight = _unfilled((grad.shape[1], x.shape[1], 3, 3), grad, halved)
         return _backward(grad, x, weight, [False, True], halved)[1]
 
     @staticmethod
@@ -87,6 +87,12 @@ def _backward(grad: Tensor, x: Tensor, weight: Tensor, wanted: list[bool], halve
         *given, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [*wanted, False]
     )
     return [part.to(grad.dtype) if asked else part for part, asked in zip(found, wanted, strict=False)]
+
+
+def _unfilled(size: tuple[int, ...], like: Tensor, halved: bool) -> Tensor:
+    """What torch asks for to know a gradient's size: laid out as by `channels_last`, which so copies nothing."""
+    dtype = torch.bfloat16 if halved else like.dtype
+    return torch.empty(size, dtype=dtype, device=like.device, memory_format=torch.channels_last)
 
 
 def channels_last(x: Tensor, halved: bool = False) -> Tensor:

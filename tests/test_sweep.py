@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import in_process
@@ -17,7 +18,7 @@ import yaml
 from leap.cli import compare, configuration, lifecycle, main, places, sweep
 from leap.cli.places import Place
 from leap.cli.settings import Compare, Settings
-from leap.errors import UsageError
+from leap.errors import Trouble, UsageError
 from leap.report import summarize
 from leap.run import RunFolder
 
@@ -248,6 +249,27 @@ def test_a_run_that_fails_is_told_and_stops_no_other(custom, tmp_path, capfd):
     assert leap("compare", custom, *QUICK, *chosen, "--out", out) == 0
     assert len(list(out.glob("*/evaluation.json"))) == 3
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())
+
+
+def test_what_went_wrong_with_tracking_is_passed_on_with_the_runs_name_and_usual_lines_are_not(tmp_path, monkeypatch):
+    sent, jobs = [], [(tmp_path, Settings()), None]
+    connection = types.SimpleNamespace(recv=lambda: jobs.pop(0), send=sent.append)
+    for owner, name in ((sweep.signal, "signal"), (sweep, "settle")):
+        monkeypatch.setattr(owner, name, lambda *arguments: None)
+
+    def work(path, settings, tell, *, say, **options):
+        say("wandb: offline")
+        say(Trouble("wandb: what was logged may be incomplete"))
+
+    monkeypatch.setattr(sweep, "work", work)
+    sweep._work_off(connection, None, True, 0)
+    assert sent == [("said", "wandb: what was logged may be incomplete"), ("done", None)]
+    assert type(sent[0][1]) is str
+
+    written = []
+    crew = sweep._Crew(tmp_path, {"leap-seed0": Settings()}, True, 0, types.SimpleNamespace(write=written.append))
+    crew._hear(types.SimpleNamespace(run="leap-seed0", connection=types.SimpleNamespace(recv=lambda: sent[0])))
+    assert written == ["leap-seed0: wandb: what was logged may be incomplete"]
 
 
 def test_a_run_that_was_half_done_goes_on_and_ends_as_if_nothing_had_been(tmp_path, monkeypatch):

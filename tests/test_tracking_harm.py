@@ -18,6 +18,7 @@ from offline_run import OfflineRun
 from wandb_server import failing_server
 
 from leap import tracked_end
+from leap.errors import Trouble
 from leap.tracking import WandbTracker, open_tracker
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -245,6 +246,7 @@ def test_only_a_file_that_lacks_its_end_is_told_of_once(
 
     assert run.codes == [3] and len(said) == told
     if told:
+        assert isinstance(said[0], Trouble)
         assert "may be incomplete" in said[0] and f"{file} has no end" in said[0]
         assert said[0].endswith(f"{tmp_path / 'evaluation.json'} holds all of it.") and "\n" not in said[0]
 

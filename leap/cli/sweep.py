@@ -22,7 +22,7 @@ from leap.cli.endings import SIGNALS, interruptible
 from leap.cli.filming import filmed
 from leap.cli.places import Place, machine, settle
 from leap.cli.settings import Settings
-from leap.errors import LeapError
+from leap.errors import LeapError, Trouble
 from leap.foreign import check_plain
 
 INTERVAL = 0.1  # seconds between two words of a worker: fast runs would keep the parent busy reading
@@ -146,6 +146,8 @@ class _Crew:
             self._move(worker.run, value)
         elif word == "failed":
             self._fail(worker, value)
+        elif word == "said":
+            self._line.write(f"{worker.run}: {value}")
         else:
             self._move(worker.run, length(self._runs[worker.run], self._evaluate))
             self._hand_over(worker)
@@ -179,10 +181,11 @@ def work(
     evaluate: bool = True,
     videos: int = 0,
     known: dict[str, Any] | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> None:
     """One run, from wherever it stands to its evaluation; `tell` takes how far it is, as `length` counts.
 
-    `known` is what `lifecycle.evaluate` remembers from one run to the next.
+    `known` is what `lifecycle.evaluate` remembers from one run to the next, and `say` takes its lines for a person.
     """
     from leap.cli import lifecycle
     from leap.run import RunFolder
@@ -198,11 +201,11 @@ def work(
         tell(done)
 
     if RunFolder.started(path):
-        run = lifecycle.resume(RunFolder.open(path), settings, trained, _silent)
+        run = lifecycle.resume(RunFolder.open(path), settings, trained, say)
     else:
-        run = lifecycle.start(settings, path, trained, _silent)
+        run = lifecycle.start(settings, path, trained, say)
     if evaluate and not is_evaluated(run.path, settings, videos):
-        lifecycle.evaluate(run, settings, evaluated, _silent, known, videos)
+        lifecycle.evaluate(run, settings, evaluated, say, known, videos)
 
 
 def is_evaluated(folder: Path, settings: Settings, videos: int = 0) -> bool:
@@ -248,12 +251,16 @@ def _work_off(connection: Connection, place: Place, evaluate: bool, videos: int)
             last = time.monotonic()
             _say(connection, "step", reached)
 
+    def say(text: str) -> None:
+        if isinstance(text, Trouble):  # the rest is the same for all runs, and the comparison says it once
+            _say(connection, "said", str(text))
+
     try:
         _on_signals(_stop)  # a scheduler may send them to every process of a job
         settle(place)
         while job := connection.recv():
             path, settings = job
-            work(path, settings, tell, evaluate=evaluate, videos=videos, known=known)
+            work(path, settings, tell, evaluate=evaluate, videos=videos, known=known, say=say)
             _say(connection, "done", None)
     except EOFError:
         return  # left alone
@@ -291,7 +298,3 @@ def _words(error: Exception) -> str:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     text = " ".join(str(error).split())[:300]
     return f"{type(error).__name__}: {text} ({Path(frame.filename).name}, line {frame.lineno})"
-
-
-def _silent(text: str) -> None:
-    """What tracking tells about a single run; the comparison says it once for all."""
