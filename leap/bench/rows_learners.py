@@ -78,16 +78,25 @@ def maml_row(work: Workload) -> Row:
     Raises:
         LeftOut: learn2learn is not installed.
     """
-    try:
-        l2l.load()
-    except l2l.NotInstalled as error:
-        raise LeftOut(str(error)) from error
+    need_learn2learn()
     theta0 = work.family.initial(0)
     contenders = [
         Contender("learn2learn", lambda: learn2learn_loop(work, theta0)),
         Contender("ours", lambda: one_by_one(learners.maml(), work, theta0).mean(dim=0)),
     ]
     return Row(contenders, "learn2learn", work.setting, [Goal("twice learn2learn's speed", "ours", "ratio", 0.5)])
+
+
+def need_learn2learn() -> None:
+    """Nothing, where learn2learn is installed.
+
+    Raises:
+        LeftOut: it is not.
+    """
+    try:
+        l2l.load()
+    except l2l.NotInstalled as error:
+        raise LeftOut(str(error)) from error
 
 
 def meta_gradient(learner: Fold, work: Workload, theta0: Tensor) -> Tensor:

@@ -7,10 +7,10 @@ from functools import partial
 
 import numpy as np
 
-from leap import l2l, learners
+from leap import learners
 from leap.bench.crew import Crew, Job
-from leap.bench.row import Goal, LeftOut, Row
-from leap.bench.rows_learners import learn2learn_loop, one_by_one
+from leap.bench.row import Goal, Row
+from leap.bench.rows_learners import learn2learn_loop, need_learn2learn, one_by_one
 from leap.bench.rows_walk import Workload, plain_training
 from leap.bench.timing import Contender
 from leap.distributed import Place
@@ -43,10 +43,7 @@ def maml_processes_row(make: Callable[[], Workload], cores: int) -> Row:
     Raises:
         LeftOut: learn2learn is not installed.
     """
-    try:
-        l2l.load()
-    except l2l.NotInstalled as error:
-        raise LeftOut(str(error)) from error
+    need_learn2learn()
     return _row(make, cores, "maml", ("learn2learn", "learn2learn, all threads"), [_half("learn2learn's", cores)])
 
 
