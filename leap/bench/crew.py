@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
@@ -59,6 +60,7 @@ def _answers(lines: Sequence[Connection]) -> list[Any]:
 
 
 def _serve(line: Connection, prepare: Callable[[], Mapping[str, Job]]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it reaches every process of a terminal; the one that asks ends all
     import torch
 
     jobs = prepare()
