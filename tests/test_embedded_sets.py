@@ -209,15 +209,15 @@ def test_textures_are_told_by_no_pixel_alone():
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
-def test_a_few_steps_beat_chance(name):
+def test_a_few_epochs_beat_chance(name):
     found = one(name)
     images = torch.from_numpy(found.images.copy()).permute(0, 3, 1, 2).expand(-1, 3, -1, -1).float() / 255
     labels, split = torch.from_numpy(found.labels.copy()), torch.from_numpy(found.split.copy())
     images = (images - images[split].mean((0, 2, 3), keepdim=True)) / images[split].std((0, 2, 3), keepdim=True)
     network = initialize(Conv4(len(found.class_names), 8, 3, 32), generator(0, "initialization"))
     optimizer = torch.optim.SGD(network.parameters(), 0.1)
-    order = torch.cat([torch.randperm(TRAIN, generator=generator(0, "epoch", i)) for i in range(3)])
-    for rows in order.split(32):  # 90 steps
+    order = torch.cat([torch.randperm(TRAIN, generator=generator(0, "epoch", i)) for i in range(6)])
+    for rows in order.split(32):  # 180 steps; after 90 the hardest set still hung on the seed, and on round-off
         optimizer.zero_grad()
         F.cross_entropy(network(images[split][rows]), labels[split][rows]).backward()
         optimizer.step()
