@@ -30,7 +30,7 @@ is_at_least() {
 # can_make_environments COMMAND: some systems ship venv without the pip that goes into it.
 can_make_environments() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
 
-# find_python: prints the command to use. What `python3` means here comes first where it is one of the versions tested
+# find_python: prints the command to use. What `python3` means here comes first where it is one of pyproject.toml's
 # (3.11 to 3.13), then the newest of those, then whatever is newer.
 find_python() {
     local command version tested="" newer="" seen="" incomplete=""
