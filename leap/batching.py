@@ -66,12 +66,12 @@ def loss_and_gradient(
     differentiates a task before it evaluates the next: activations of one task at a time.
     """
     if execution != "sequential":
-        return _differentiate(loss, theta, batch, "batched")
-    rows = [
-        _differentiate(loss, theta[t : t + 1], tasks_from(batch, t, t + 1), "sequential") for t in range(len(theta))
-    ]
-    aux = {name: torch.cat([row[1][name] for row in rows]) for name in rows[0][1]}
-    return torch.cat([row[0] for row in rows]), aux, torch.cat([row[2] for row in rows])
+        return _differentiate(lambda points, all_: evaluate(loss, points, all_, "batched"), theta, batch)
+    rows = [_differentiate(_pair(loss), row, task_of(batch, t)) for t, row in enumerate(theta)]
+    aux = {name: torch.stack([row[1][name] for row in rows]) for name in rows[0][1]}
+    grads = [row[2] for row in rows]
+    # one task's gradient need not be copied
+    return torch.stack([row[0] for row in rows]), aux, torch.stack(grads) if len(grads) > 1 else grads[0].unsqueeze(0)
 
 
 def traceable_gradient(loss: Loss, batch: Any) -> Callable[[Tensor, Any], tuple[Tensor, dict[str, Tensor], Tensor]]:
@@ -105,11 +105,11 @@ def _axes(batch: Any) -> Any:
 
 
 def _differentiate(
-    loss: Loss, theta: Tensor, batch: Any, execution: Execution
+    loss: Callable[[Tensor, Any], tuple[Tensor, dict[str, Tensor]]], theta: Tensor, batch: Any
 ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
     with torch.enable_grad():
         point = theta.detach().requires_grad_()
-        losses, aux = evaluate(loss, point, batch, execution)
+        losses, aux = loss(point, batch)
         (grad,) = torch.autograd.grad(losses.sum(), point)
     return losses.detach(), {name: value.detach() for name, value in aux.items()}, grad
 

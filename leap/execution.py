@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 from leap.batching import Execution
+from leap.cache import cache_folder
 from leap.capture import Prepared
+from leap.native import compiler
 from leap.precision import Precision, float32, precise
 from leap.run import write_atomic
 from leap.walk import TaskBatch, Walk, walk
@@ -189,21 +191,19 @@ def has_compiler() -> bool:
 
 
 def cache_file(about: Mapping[str, Any]) -> Path:
-    """Where measurements of one kind of run are kept: `$XDG_CACHE_HOME/leap`, else `~/.cache/leap`.
+    """Where measurements of one kind of run are kept, in the folder `leap.cache.cache_folder`.
 
     Args:
         about: What times depend on besides this machine and these libraries: device, tasks, network, learner.
     """
-    shared = os.environ.get("XDG_CACHE_HOME")
-    folder = Path(shared) if shared else Path.home() / ".cache"
     device = str(about.get("device", "cpu"))
     here = {
         "torch": torch.__version__, "machine": platform.node(), "processor": platform.machine(),
-        "threads": torch.get_num_threads(),
+        "threads": torch.get_num_threads(), "native": compiler(),
         "gpu": torch.cuda.get_device_name(device) if device.startswith("cuda") else None,
     }  # fmt: skip
     digest = hashlib.sha256(json.dumps({**here, **about}, sort_keys=True, default=repr).encode()).hexdigest()
-    return folder / "leap" / "execution" / f"{digest[:32]}.json"
+    return cache_folder() / "execution" / f"{digest[:32]}.json"
 
 
 def _read(path: Path | None) -> dict[Execution, Cost]:

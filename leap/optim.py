@@ -14,6 +14,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from leap import vectors
+
 State = tuple[Tensor, ...]
 Schedule = Callable[[int], float]
 
@@ -201,6 +203,9 @@ def rmsprop(
             grad = grad + weight_decay * theta
         rate = lr * schedule(step)
         if not torch.is_grad_enabled() and not momentum:
+            found = vectors.rmsprop(theta, grad, state[0], rate=rate, alpha=alpha, eps=eps, inside=style == "tf")
+            if found is not None:
+                return found[0], (found[1],)
             # The same in two new vectors instead of four: their memory costs more than all the arithmetic.
             second = (alpha * state[0]).addcmul_(grad, grad, value=1 - alpha)
             root = second.sqrt().add_(eps) if style == "torch" else (second + eps).sqrt_()

@@ -19,6 +19,7 @@ def provenance(device: str) -> dict[str, Any]:
     import torch
 
     import leap
+    from leap.native import compiler
 
     # torch's own version tells its build (+cpu, +cu128), its package's does not
     versions = {"leap": leap.__version__, "python": platform.python_version(), "torch": torch.__version__}
@@ -32,6 +33,7 @@ def provenance(device: str) -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "native": compiler(),  # of loops in C: results without them differ by rounding
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
     }
     return {

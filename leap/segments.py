@@ -6,25 +6,41 @@ later; the last one needs one extra loss evaluation at theta^K. f is the loss, o
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from leap import vectors
 from leap.heights import Height
 from leap.walk import End, Fold, Step
 
 
-class Segment(NamedTuple):
+@dataclass(frozen=True)
+class Segment:
     """From gamma^i to gamma^{i+1}."""
 
     number: int
     loss: Tensor  # [T]     the loss at theta^i
-    delta: Tensor  # [T, m]  theta^{i+1} - theta^i
+    start: Tensor  # [T, m]  theta^i
+    end: Tensor  # [T, m]  theta^{i+1}
     rise: Tensor  # [T]     f(theta^{i+1}) - f(theta^i), each on the batch of its own step
     grad: Tensor  # [T, m]  gradient of the loss at theta^i
     factor: Tensor | None = None  # [T]  what makes it the gradient of f; None: 1
+
+    @functools.cached_property
+    def delta(self) -> Tensor:
+        """theta^{i+1} - theta^i, [T, m]: a vector that what asks for less can do without."""
+        return self.end - self.start
+
+    @functools.cached_property
+    def distance(self) -> Tensor:
+        """Its norm, [T]."""
+        found = vectors.distance(self.start, self.end)
+        return torch.linalg.vector_norm(self.delta, dim=-1) if found is None else found
 
 
 class _Pending(NamedTuple):
@@ -67,9 +83,8 @@ def over_segments(
             climbed, rise, factor = None, point.loss - state.loss, None
         else:
             climbed, rise, factor = height.climb(state.height, point)
-        # the difference is taken now and not with the step: what `add` reads next is still in the caches
-        delta = point.theta - state.theta
-        return add(state.total, Segment(state.number, state.loss, delta, rise, state.grad, factor)), climbed
+        segment = Segment(state.number, state.loss, state.theta, point.theta, rise, state.grad, factor)
+        return add(state.total, segment), climbed
 
     def step(state: _Pending, s: Step) -> _Pending:
         total, climbed = complete(state, s)
@@ -83,5 +98,5 @@ def over_segments(
 
 def squared_length(segment: Segment, loss_coordinate: bool) -> Tensor:
     """Squared length [T] of a segment, in parameter space or on the graph of the loss."""
-    square = torch.linalg.vector_norm(segment.delta, dim=-1).square()  # one pass, and no vector of squares
+    square = segment.distance.square()
     return square + segment.rise.square() if loss_coordinate else square

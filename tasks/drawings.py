@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from leap.cache import cache_folder
 from leap.errors import UsageError
 
 SIZE = 28
@@ -77,15 +78,6 @@ def _check_alphabet(name: str, array: np.ndarray, labels: tuple[str, ...]) -> No
         )
     if len(labels) != len(array):
         raise UsageError(f"alphabet {name!r} has {len(labels)} names for {len(array)} characters; give one for each")
-
-
-def cache_folder() -> Path:
-    """Where drawings are kept: `$LEAP_CACHE`, else `$XDG_CACHE_HOME/leap`, else `~/.cache/leap`."""
-    if own := os.environ.get("LEAP_CACHE"):
-        return Path(own).expanduser()
-    if shared := os.environ.get("XDG_CACHE_HOME"):
-        return Path(shared).expanduser() / "leap"
-    return Path(os.path.expanduser("~"), ".cache", "leap")
 
 
 def cached(key: str, build: Callable[[], Drawings]) -> Drawings:

@@ -6,10 +6,12 @@ A plain block passes some twenty times over its largest tensor, and most of its 
   Where a channel's scale is negative the map falls, and the least is taken.
 - Batch normalization takes the mean away, and with it the convolution's bias, which need not be added at all.
 - Of an image of few channels the convolution is a product of patches and a matrix, and mean and variance of what comes
-  out follow from those of the patches: :math:`\mu = w^T \bar q,\ \sigma^2 = w^T \mathrm{Cov}(q)\, w`.
+  out follow from those of the patches: :math:`\mu = w^T \bar q,\ \sigma^2 = w^T \mathrm{Cov}(q)\, w`. So they are known
+  before it is computed, it can be pooled as it comes, and neither it nor its gradient ever need be in memory.
 - Tensors hold the channels of a place side by side (channels last), so that pooling and sums run along vectors.
 
-All can be differentiated as often as one likes, and the second derivative uses the same kernels as the first
+The passes themselves are loops in C, or torch's calls where nothing compiles (`tasks.kernels_c`, `tasks.kernels`). All
+can be differentiated as often as one likes, and the second derivative uses the same passes as the first
 (`tasks.convolve`). `torch.func` transforms and forward-mode derivatives take the plain expression (`applies`).
 
 Under autocast to bfloat16 the convolutions and their derivatives, which read one tensor of pictures and one of filters,
@@ -18,6 +20,8 @@ round both; all else stays in float32. (Products of patches are left alone: they
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -25,10 +29,10 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import functional as F
 
-from tasks.convolve import Convolve, channels_last
+from tasks.convolve import channels_last, convolve
+from tasks.kernels import EPSILON, Gradients, Kernels, Moments, Patches, Peaks, of_moments, wide
+from tasks.kernels_c import kernels
 
-EPSILON = 1e-5
-"""What is added to the variance: torch's own."""
 FEW = 4
 """Most channels of images whose convolution is computed from patches."""
 
@@ -89,211 +93,253 @@ def _block(
     x: Tensor, weight: Tensor, bias: Tensor, scale: Tensor, shift: Tensor,
     rows: int | None, plus: Tensor | None, halved: bool,
 ) -> Tensor:  # fmt: skip
-    groups = x.shape[1] // weight.shape[1]
-    if plus is None and groups == 1 and x.shape[1] <= FEW and not x.requires_grad:  # moments of patches are y's alone
-        y, mean, variance = _of_patches(x, weight, rows)
-        found: Tensor = _Finish.apply(y, mean, variance, bias, scale, shift, None)
-        return found
-    if groups == 1:
-        y = Convolve.apply(x, channels_last(weight), halved)  # once, for all derivatives
+    groups, by = x.shape[1] // weight.shape[1], kernels(x, scale, shift)
+    rows = len(range(len(x))[:rows])  # what a slice takes
+    if plus is None and groups == 1 and x.shape[1] <= FEW and not x.requires_grad:
+        best, mean, variance = _Peak.apply(weight, scale, F.pad(x.contiguous(), (1, 1, 1, 1)), rows, by)
     else:
-        y = F.conv2d(channels_last(x, halved), channels_last(weight, halved), padding=1, groups=groups).to(x.dtype)
-    if plus is not None:
-        y = y.add_(plus)  # nobody else has seen y
-    found = _Finish.apply(y, None, None, bias, scale, shift, len(x) if rows is None else rows)
+        if groups == 1:
+            y = convolve(x, weight, halved)
+        else:
+            y = F.conv2d(channels_last(x, halved), channels_last(weight, halved), padding=1, groups=groups).to(x.dtype)
+        if plus is not None:
+            y = y.add_(plus)  # nobody else has seen y
+        best, mean, variance = _Pool.apply(channels_last(y), scale, rows, by)
+    found: Tensor = _Finish.apply(best, mean, variance, bias, scale, shift, by)
     return found
 
 
-def _of_patches(x: Tensor, weight: Tensor, rows: int | None) -> tuple[Tensor, Tensor, Tensor]:
-    """The convolution [B, C, H, W] of images without a gradient, and its mean and variance [C]."""
-    count, channels, height, width = x.shape
-    windows = F.pad(x, (1, 1, 1, 1)).unfold(2, 3, 1).unfold(3, 3, 1)  # [B, c, H, W, 3, 3]
-    patches = windows.permute(1, 4, 5, 0, 2, 3).reshape(9 * channels, -1)
-    matrix = weight.flatten(1).t().contiguous()  # or its gradient is the slower of two products
-    y = (patches.t() @ matrix).view(count, height, width, -1).permute(0, 3, 1, 2)
-    samples = (patches if rows is None else patches[:, : rows * height * width]).double()
-    centre, w = samples.mean(1), matrix.double()
-    covariance = samples @ samples.t() / samples.shape[1] - torch.outer(centre, centre)
-    mean, variance = centre @ w, ((covariance @ w) * w).sum(0)
-    return y, mean.to(x.dtype), variance.to(x.dtype)
+# ---- the convolution of images of few channels, pooled as it comes
 
 
-class _Finish(torch.autograd.Function):
-    """Normalization, pooling and rectifier of y [B, C, H, W], by given moments [C] or those of the first `rows`."""
+class _Peak(torch.autograd.Function):
+    """Of filters [C, c, 3, 3] and images with a border: the convolution's peaks, mean and variance."""
 
     @staticmethod
     def forward(
-        ctx: Any, y: Tensor, mean: Tensor | None, variance: Tensor | None,
-        bias: Tensor, scale: Tensor, shift: Tensor, rows: int | None,
+        ctx: Any, weight: Tensor, scale: Tensor, x: Tensor, rows: int, by: Kernels
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        moments = by.patches(x[:rows])
+        best, places, mean, variance = by.peak(x, _matrix(weight), scale, moments)
+        ctx.by = by
+        ctx.save_for_backward(weight, x, places, *moments)
+        return best, mean, variance
+
+    @staticmethod
+    def backward(ctx: Any, of_best: Tensor, of_mean: Tensor, of_variance: Tensor) -> tuple[Tensor | None, ...]:
+        weight, x, places, *moments = ctx.saved_tensors
+        matrix, known, of_best = _matrix(weight), Patches(*moments), channels_last(of_best)
+        if not torch.is_grad_enabled():  # nobody goes on to differentiate it
+            found = ctx.by.peak_grad(x, matrix, of_best, places, known, of_mean, of_variance)
+        else:
+            found = _PeakFilters.apply(of_best, x, places, ctx.by) + of_moments(matrix, known, of_mean, of_variance)
+        return found.t().reshape(weight.shape), None, None, None, None
+
+
+class _PeakFilters(torch.autograd.Function):
+    """A gradient of the convolution at known places as one of its filters, a matrix [9 c, C]."""
+
+    @staticmethod
+    def forward(ctx: Any, quarter: Tensor, x: Tensor, places: Tensor, by: Kernels) -> Tensor:
+        ctx.by = by
+        ctx.save_for_backward(x, places)
+        return by.peak_filters(x, quarter, places)
+
+    @staticmethod
+    def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
+        x, places = ctx.saved_tensors
+        return _PeakTake.apply(u.contiguous(), x, places, ctx.by), None, None, None
+
+
+class _PeakTake(torch.autograd.Function):
+    """The convolution with a matrix of filters at known places: the transpose of `_PeakFilters`."""
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor, x: Tensor, places: Tensor, by: Kernels) -> Tensor:
+        ctx.by = by
+        ctx.save_for_backward(x, places)
+        return by.peak_take(x, matrix, places)
+
+    @staticmethod
+    def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
+        x, places = ctx.saved_tensors
+        return _PeakFilters.apply(channels_last(u), x, places, ctx.by), None, None, None
+
+
+def _matrix(weight: Tensor) -> Tensor:
+    return weight.flatten(1).t().contiguous()
+
+
+# ---- any other convolution y, pooled
+
+
+class _Pool(torch.autograd.Function):
+    """Of y [B, C, H, W]: its peaks, and mean and variance of its first rows."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, scale: Tensor, rows: int, by: Kernels) -> tuple[Tensor, Tensor, Tensor]:
+        best, places, mean, variance = by.pool(y, scale, rows)
+        ctx.rows, ctx.by = rows, by
+        ctx.save_for_backward(y, places, mean)
+        return best, mean, variance
+
+    @staticmethod
+    def backward(ctx: Any, of_best: Tensor, of_mean: Tensor, of_variance: Tensor) -> tuple[Tensor | None, ...]:
+        y, places, mean = ctx.saved_tensors
+        of_best, mean = channels_last(of_best), mean.detach()
+        if not torch.is_grad_enabled():
+            of_y = ctx.by.spread(of_best, places, y, Moments(mean, of_mean, of_variance, ctx.rows))
+        else:
+            of_y = _PoolGrad.apply(of_best, of_mean, of_variance, y, places, mean, ctx.rows, ctx.by)
+        return of_y, None, None, None
+
+
+class _PoolGrad(torch.autograd.Function):
+    """Gradient of y, which `Kernels.spread` describes, and the gradients of that by hand."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, of_best: Tensor, of_mean: Tensor, of_variance: Tensor, y: Tensor,
+        places: Tensor, mean: Tensor, rows: int, by: Kernels,
     ) -> Tensor:  # fmt: skip
-        ctx.rows, given = rows, (mean, variance)
-        if mean is None or variance is None:
-            mean, variance = _moments(y[:rows])
-        best, places = _pool(y, scale)
-        inverse = torch.rsqrt(variance + EPSILON)
-        factor = scale * inverse
-        out = torch.addcmul(_wide(shift - mean * factor), best, _wide(factor)).relu_()
-        ctx.save_for_backward(y, *given, bias, scale, shift, best, places, mean, inverse, out)
+        ctx.rows, ctx.by = rows, by
+        ctx.save_for_backward(of_best, of_mean, of_variance, y, places, mean)
+        return by.spread(of_best, places, y, Moments(mean, of_mean, of_variance, rows))
+
+    @staticmethod
+    def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
+        of_best, of_mean, of_variance, y, places, mean = ctx.saved_tensors
+        rows, by, count, u = ctx.rows, ctx.by, y[: ctx.rows, 0].numel(), channels_last(u)
+        if torch.is_grad_enabled():
+            plain = functools.partial(_pool_grad, places=places, rows=rows, by=by)
+            return (*_further(plain, (of_best, of_mean, of_variance, y), u), None, None, None, None)
+        total, along = by.sums(u[:rows], y[:rows])
+        slope, level = of_variance * (2 / count), total / count
+        of_y = torch.empty_like(u) if rows == len(u) else torch.zeros_like(u)
+        torch.mul(u[:rows], wide(slope), out=of_y[:rows]).sub_(wide(slope * level))
+        return by.take(u, places), level, (along - mean * total) * (2 / count), of_y, None, None, None, None
+
+
+def _pool_grad(
+    of_best: Tensor, of_mean: Tensor, of_variance: Tensor, y: Tensor, places: Tensor, rows: int, by: Kernels
+) -> Tensor:
+    """The same in an expression that can be differentiated."""
+    part, count = y[:rows], y[:rows, 0].numel()
+    slope = of_variance * (2 / count)
+    own = wide(of_mean / count) + wide(slope) * (part - wide(part.mean((0, 2, 3))))
+    spread: Tensor = _Spread.apply(of_best, places, y.detach(), by)
+    return spread + torch.cat([own, torch.zeros_like(y[rows:])])
+
+
+class _Spread(torch.autograd.Function):
+    """A quarter at known places, 0 elsewhere; of `like` the size alone counts."""
+
+    @staticmethod
+    def forward(ctx: Any, quarter: Tensor, places: Tensor, like: Tensor, by: Kernels) -> Tensor:
+        ctx.by = by
+        ctx.save_for_backward(places, like)
+        return by.spread(channels_last(quarter), places, like, None)
+
+    @staticmethod
+    def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
+        places, like = ctx.saved_tensors
+        return _Take.apply(channels_last(u), places, like, ctx.by), None, None, None
+
+
+class _Take(torch.autograd.Function):
+    """What stands at known places: the transpose of `_Spread`."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, places: Tensor, like: Tensor, by: Kernels) -> Tensor:
+        ctx.by = by
+        ctx.save_for_backward(places, like)
+        return by.take(y, places)
+
+    @staticmethod
+    def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
+        places, like = ctx.saved_tensors
+        return _Spread.apply(u, places, like, ctx.by), None, None, None
+
+
+# ---- normalization and rectifier of a quarter of the numbers
+
+
+class _Finish(torch.autograd.Function):
+    """Peaks [B, C, h, w], normalized by mean and variance [C], and rectified."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, best: Tensor, mean: Tensor, variance: Tensor, bias: Tensor, scale: Tensor, shift: Tensor, by: Kernels
+    ) -> Tensor:
+        out, inverse = by.finish(Peaks(best, best, mean, variance), scale, shift)
+        ctx.by = by
+        ctx.save_for_backward(best, mean, variance, bias, scale, shift, inverse, out)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        y, mean, variance, bias, scale, shift, *known = ctx.saved_tensors
-        found = _FinishGrad.apply(grad, y, mean, variance, scale, shift, ctx.rows, tuple(known))
-        of_y, of_mean, of_variance, of_scale, of_shift = found
-        # a graph of the gradient needs a gradient with a graph
-        of_bias = 0 * bias if torch.is_grad_enabled() else torch.zeros_like(bias)
-        return of_y, of_mean, of_variance, of_bias, of_scale, of_shift, None
+        best, mean, variance, bias, scale, shift, inverse, out = ctx.saved_tensors
+        grad = channels_last(grad)
+        if not torch.is_grad_enabled():
+            found = ctx.by.finish_grad(grad, out, best, mean, inverse, scale)
+            of_bias = torch.zeros_like(bias)
+        else:
+            given = grad, best, mean, variance, scale, shift, inverse, out.detach(), ctx.by
+            found = Gradients(*_FinishGrad.apply(*given))
+            of_bias = 0 * bias  # a graph of the gradient needs a gradient with a graph
+        return found.best, found.mean, found.variance, of_bias, found.scale, found.shift, None
 
 
 class _FinishGrad(torch.autograd.Function):
     r"""Gradients of `_Finish`, and theirs in turn, by hand.
 
-    With g the gradient where the rectifier is open, M the y that won and `r = (variance + eps)^(-1/2)`, they are
-    `B = sum g` (shift), `r A` with `A = sum g (M - mean)` (scale), `-scale r B` (mean), `-scale r^3 A / 2` (variance)
-    and `scale r g` (M); what belongs to moments of y itself goes on to y.
+    With g the gradient where the rectifier is open, M the peaks and `r = (variance + eps)^(-1/2)`, they are
+    `scale r g` (M), `-scale r B` with `B = sum g` (mean), `-scale r^3 A / 2` with `A = sum g (M - mean)` (variance),
+    `r A` (scale) and `B` (shift).
     """
 
     @staticmethod
     def forward(
-        ctx: Any, grad: Tensor, y: Tensor, mean: Tensor | None, variance: Tensor | None,
-        scale: Tensor, shift: Tensor, rows: int | None, known: tuple[Tensor, ...],
-    ) -> tuple[Tensor | None, ...]:  # fmt: skip
-        best, places, centre, inverse, out = known
-        ctx.rows = rows
-        open_ = torch.ops.aten.threshold_backward(grad, out, 0)
-        total = _sum(open_)
-        along = _sum(open_ * best) - centre * total
-        factor = scale * inverse
-        of_mean, of_variance = -factor * total, -0.5 * along * factor * inverse.square()
-        of_y = _scatter(open_ * _wide(factor), places, y)
-        ctx.save_for_backward(grad, y, mean, variance, scale, shift, *known, open_, total, along, of_variance)
-        if rows is None:
-            return of_y, of_mean, of_variance, along * inverse, total
-        _add_moments(of_y, y, rows, centre, of_mean, of_variance)
-        return of_y, None, None, along * inverse, total
+        ctx: Any, grad: Tensor, best: Tensor, mean: Tensor, variance: Tensor, scale: Tensor, shift: Tensor,
+        inverse: Tensor, out: Tensor, by: Kernels,
+    ) -> Gradients:  # fmt: skip
+        found = by.finish_grad(grad, out, best, mean, inverse, scale)
+        ctx.by = by
+        ctx.save_for_backward(grad, best, mean, variance, scale, shift, inverse, out, found.scale, found.shift)
+        return found
 
     @staticmethod
     def backward(ctx: Any, *u: Any) -> tuple[Tensor | None, ...]:
-        grad, y, mean, variance, scale, shift, best, places, centre, inverse, out, *own = ctx.saved_tensors
+        *given, inverse, out, of_scale, total = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return (*_further((grad, y, mean, variance, scale, shift), places, ctx.rows, u), None, None)
-        open_, total, along, of_variance = own
-        u_y, u_mean, u_variance, u_scale, u_shift = u
-        if ctx.rows is not None:
-            part, count = u_y[: ctx.rows], y[: ctx.rows, 0].numel()
-            u_total = _sum(part)
-            u_mean = u_total / count
-            u_variance = (_sum(part * y[: ctx.rows]) - centre * u_total) * (2 / count)
+            return (*_further(_finish_grad, given, u), None, None, None)
+        grad, best, mean, _, scale, _ = given
+        u_best, u_mean, u_variance, u_scale, u_shift = u
+        open_ = torch.ops.aten.threshold_backward(grad, out, 0)
+        along = of_scale / inverse
         factor, cube = scale * inverse, inverse.pow(3)
-        u_best = _select(u_y, places)
         level, slope = u_shift - u_mean * factor, u_scale * inverse - 0.5 * u_variance * scale * cube
-        of_open = torch.addcmul(_wide(level - slope * centre), best, _wide(slope)).addcmul_(u_best, _wide(factor))
-        across = _sum(u_best * open_) - u_mean * total
-        of_scale = inverse * across - 0.5 * u_variance * cube * along
+        of_open = torch.addcmul(wide(level - slope * mean), best, wide(slope)).addcmul_(u_best, wide(factor))
+        across = ctx.by.sums(open_, channels_last(u_best))[1] - u_mean * total
+        of_own_scale = inverse * across - 0.5 * u_variance * cube * along
         of_inverse = scale * across + u_scale * along - 1.5 * u_variance * scale * inverse.square() * along
-        of_mean, of_var = -slope * total, -0.5 * cube * of_inverse
-        of_y = _scatter(open_ * _wide(slope), places, y)
         of_grad = torch.ops.aten.threshold_backward(of_open, out, 0)
-        if ctx.rows is None:
-            return of_grad, of_y, of_mean, of_var, of_scale, None, None, None
-        bend = of_variance * (2 / count)
-        _add_moments(of_y, y, ctx.rows, centre, of_mean - bend * u_total, of_var)
-        of_y[: ctx.rows].addcmul_(part, _wide(bend))
-        return of_grad, of_y, None, None, of_scale, None, None, None
+        of_variance = -0.5 * cube * of_inverse
+        return of_grad, open_ * wide(slope), -slope * total, of_variance, of_own_scale, None, None, None, None
 
 
-def _add_moments(of_y: Tensor, y: Tensor, rows: int, mean: Tensor, of_mean: Tensor, of_variance: Tensor) -> None:
-    """What the gradients of mean and variance of the first rows mean for y, added to its gradient."""
-    count = y[:rows, 0].numel()
-    slope = of_variance * (2 / count)
-    of_y[:rows].addcmul_(y[:rows], _wide(slope)).add_(_wide(of_mean / count - slope * mean))
-
-
-def _further(
-    given: tuple[Tensor | None, ...], places: Tensor, rows: int | None, u: tuple[Tensor | None, ...]
-) -> tuple[Tensor | None, ...]:
-    """Gradients of `_FinishGrad` that have a graph in turn: from the plain expression of the forward pass."""
-    there = [tensor is not None for tensor in given]
-    # what has no gradient is differentiated all the same: one expression for all cases
-    live = [
-        tensor if tensor.requires_grad else tensor.detach().requires_grad_() for tensor in given if tensor is not None
-    ]
-    grad, y, *moments, scale, shift = live
-    mean, variance = moments if rows is None else _moments(y[:rows])
+def _finish_grad(
+    grad: Tensor, best: Tensor, mean: Tensor, variance: Tensor, scale: Tensor, shift: Tensor
+) -> tuple[Tensor, ...]:
+    """The same in an expression that can be differentiated."""
     factor = scale * torch.rsqrt(variance + EPSILON)
-    out = torch.addcmul(_wide(shift - mean * factor), _Select.apply(y, places), _wide(factor)).relu()
-    first = torch.autograd.grad(out, live[1:], grad, create_graph=True)
-    cotangents = [own for own, present in zip(u, there[1:], strict=True) if present]
-    second = iter(torch.autograd.grad(first, live, cotangents, create_graph=True, allow_unused=True))
-    return tuple(next(second) if present else None for present in there)
+    out = torch.addcmul(wide(shift - mean * factor), best, wide(factor)).relu()
+    return torch.autograd.grad(out, (best, mean, variance, scale, shift), grad, create_graph=True)
 
 
-def _sum(x: Tensor) -> Tensor:
-    return x.sum((0, 2, 3))
-
-
-def _moments(y: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance [C] of [B, C, H, W]: by the kernel of torch's own normalization, or with a graph."""
-    if not torch.is_grad_enabled():
-        found: tuple[Tensor, Tensor] = torch.ops.aten.batch_norm_update_stats(y, None, None, 0.0)
-        return found
-    mean = y.mean((0, 2, 3))
-    return mean, (y - _wide(mean)).square().mean((0, 2, 3))
-
-
-def _wide(channels: Tensor) -> Tensor:
-    return channels[:, None, None]
-
-
-# ---- pooling: linear once the places of the largest are known
-
-
-def _pool(y: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """In each window, the y whose product with the scale is largest, and its place."""
-    falling = scale < 0
-    if not bool(falling.any()):
-        return F.max_pool2d(y, 2, return_indices=True)
-    sign = _wide(torch.where(falling, -1.0, 1.0).to(y.dtype))
-    best, places = F.max_pool2d(y * sign, 2, return_indices=True)
-    return best * sign, places
-
-
-class _Select(torch.autograd.Function):
-    """What stands at known places, one in each window: [B, C, H, W] to [B, C, H // 2, W // 2]."""
-
-    @staticmethod
-    def forward(ctx: Any, y: Tensor, places: Tensor) -> Tensor:
-        ctx.save_for_backward(places, y)
-        return _select(y, places)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        places, y = ctx.saved_tensors
-        return _Scatter.apply(grad, places, y.detach()), None
-
-
-class _Scatter(torch.autograd.Function):
-    """The gradient of `_Select`: numbers at known places, 0 elsewhere; of `like` the size alone counts."""
-
-    @staticmethod
-    def forward(ctx: Any, grad: Tensor, places: Tensor, like: Tensor) -> Tensor:
-        ctx.save_for_backward(places)
-        return _scatter(grad, places, like)
-
-    @staticmethod
-    def backward(ctx: Any, u: Tensor) -> tuple[Tensor, None, None]:
-        (places,) = ctx.saved_tensors
-        return _Select.apply(u, places), None, None
-
-
-def _select(y: Tensor, places: Tensor) -> Tensor:
-    flat, index = y.permute(0, 2, 3, 1).flatten(1, 2), places.permute(0, 2, 3, 1)
-    return flat.gather(1, index.flatten(1, 2)).view(index.shape).permute(0, 3, 1, 2)
-
-
-def _scatter(grad: Tensor, places: Tensor, like: Tensor) -> Tensor:
-    found: Tensor = torch.ops.aten.max_pool2d_with_indices_backward(
-        grad, like, [2, 2], [2, 2], [0, 0], [1, 1], False, places
-    )
-    return found
+def _further(function: Callable[..., Any], given: Sequence[Tensor], u: Any) -> tuple[Tensor | None, ...]:
+    """u times the derivatives of a function of several tensors, with a graph."""
+    # Each by another name: where one was computed from another, that way is not this function's. And what has no
+    # gradient is differentiated all the same: one expression for all cases.
+    live = [t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in given]
+    return torch.autograd.grad(function(*live), live, u, create_graph=True, allow_unused=True)

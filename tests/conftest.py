@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,14 @@ def no_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
             patch.setenv(name, str(folder))
         yield
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request: pytest.FixtureRequest) -> Any:
+    """A type of numbers that loops in C are compiled for."""
+    import torch
+
+    return getattr(torch, request.param)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tasks.convolve import Convolve
+from tasks.convolve import convolve
 
 
 def drawn(*shape: int, seed: int) -> Tensor:
@@ -36,7 +36,7 @@ def test_value_and_gradients_are_those_of_the_rounded_factors(halved: bool) -> N
     for tensor in (x, weight):
         tensor.requires_grad_()
     same = [rounded(tensor, halved) for tensor in (x, weight)]
-    out, exact = Convolve.apply(x, weight, halved), F.conv2d(*same, padding=1)
+    out, exact = convolve(x, weight, halved), F.conv2d(*same, padding=1)
     # float32 sums within bfloat16's convolution are as good as exact
     close(out.detach(), exact.detach(), halved)
     expected = torch.autograd.grad(exact, same, rounded(grad, halved).detach())
@@ -44,7 +44,7 @@ def test_value_and_gradients_are_those_of_the_rounded_factors(halved: bool) -> N
         found = torch.autograd.grad(out, [x, weight], grad, create_graph=graph, retain_graph=True)
         for one, other in zip(found, expected, strict=True):
             close(one.detach(), other, halved)
-    (alone,) = torch.autograd.grad(Convolve.apply(x.detach(), weight, halved), weight, grad)
+    (alone,) = torch.autograd.grad(convolve(x.detach(), weight, halved), weight, grad)
     close(alone, expected[1], halved)
 
 
@@ -53,7 +53,7 @@ def test_second_derivatives_too(halved: bool) -> None:
     u, v = drawn(2, 3, 5, 7, seed=3), drawn(4, 3, 3, 3, seed=4)
     ours = [tensor.requires_grad_() for tensor in (x, weight, grad)]
     same = [rounded(tensor, halved) for tensor in ours]
-    found = torch.autograd.grad(Convolve.apply(x, weight, halved), ours[:2], grad, create_graph=True)
+    found = torch.autograd.grad(convolve(x, weight, halved), ours[:2], grad, create_graph=True)
     second = torch.autograd.grad(found, ours, [u, v])
     exact = torch.autograd.grad(F.conv2d(*same[:2], padding=1), same[:2], same[2], create_graph=True)
     expected = torch.autograd.grad(exact, same, [rounded(tensor, halved).detach() for tensor in (u, v)])
@@ -67,4 +67,4 @@ def test_second_derivatives_too(halved: bool) -> None:
 
 def test_float64_is_exact() -> None:
     x, weight = drawn(2, 3, 5, 7, seed=0).double(), drawn(4, 3, 3, 3, seed=1).double()
-    torch.testing.assert_close(Convolve.apply(x, weight, False), F.conv2d(x, weight, padding=1), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(convolve(x, weight, False), F.conv2d(x, weight, padding=1), rtol=1e-12, atol=1e-12)

@@ -11,8 +11,11 @@ from torch.autograd import forward_ad
 from torch.func import functional_call, grad, jvp, vmap
 from torch.nn import functional as F
 
+from leap import native
 from leap.layout import Layout
 from tasks import fused, models
+from tasks.kernels import TORCH
+from tasks.kernels_c import kernels
 from tasks.models import Conv4
 
 
@@ -29,10 +32,12 @@ def plain(
     return F.max_pool2d(F.relu(z), 2)
 
 
-def inputs(channels: int, size: tuple[int, int], *, with_image: bool) -> tuple[list[Tensor], list[Tensor]]:
+def inputs(
+    channels: int, size: tuple[int, int], *, with_image: bool, filters: int = 6
+) -> tuple[list[Tensor], list[Tensor]]:
     """Image, filter, bias, scale (of both signs) and shift in float64, and those of them that have a gradient."""
     stream = torch.Generator().manual_seed(channels)
-    shapes = [(5, channels, *size), (6, channels, 3, 3), (6,), (6,), (6,)]
+    shapes = [(5, channels, *size), (filters, channels, 3, 3), (filters,), (filters,), (filters,)]
     given = [torch.randn(shape, generator=stream, dtype=torch.float64) for shape in shapes]
     own = given if with_image else given[1:]
     for tensor in own:
@@ -64,11 +69,22 @@ def derivatives(function: Any, given: list[Tensor], own: list[Tensor], rows: int
     return found
 
 
+@pytest.fixture(params=[6, 16], ids=["by torch", "in C"])
+def filters(request: pytest.FixtureRequest) -> int:
+    """So many that the passes over memory are torch's calls, or the loops in C."""
+    number: int = request.param
+    ours = kernels(torch.zeros(1, 1, 2, 2).double(), torch.zeros(number).double()) is not TORCH
+    if number == 16 and not ours:
+        pytest.skip(f"nothing compiles here: {native.compiler()}")
+    assert ours == (number == 16)
+    return number
+
+
 @pytest.mark.parametrize("rows", [None, 3])
 @pytest.mark.parametrize("case", CASES)
-def test_the_fused_block_and_three_derivatives_are_the_plain_ones(case: Any, rows: int | None) -> None:
+def test_the_fused_block_and_three_derivatives_are_the_plain_ones(case: Any, rows: int | None, filters: int) -> None:
     channels, size, with_image = case
-    given, own = inputs(channels, size, with_image=with_image)
+    given, own = inputs(channels, size, with_image=with_image, filters=filters)
     ours, reference = (derivatives(f, given, own, rows, 3) for f in (fused.block, plain))
     assert (given[3] < 0).any() and (given[3] > 0).any()
     for one, other in zip(ours, reference, strict=True):
@@ -81,10 +97,14 @@ of_dual_numbers = pytest.mark.filterwarnings("ignore:.torch.jit.script. is depre
 
 @pytest.mark.parametrize("rows", [None, 3])
 @pytest.mark.parametrize("case", CASES)
-def test_what_joins_the_convolution_is_normalized_with_it_and_has_a_gradient(case: Any, rows: int | None) -> None:
+def test_what_joins_the_convolution_is_normalized_with_it_and_has_a_gradient(
+    case: Any, rows: int | None, filters: int
+) -> None:
     channels, size, with_image = case
-    given, own = inputs(channels, size, with_image=with_image)
-    plus = torch.randn(5, 6, *size, generator=torch.Generator().manual_seed(2), dtype=torch.float64).requires_grad_()
+    given, own = inputs(channels, size, with_image=with_image, filters=filters)
+    plus = torch.randn(
+        5, filters, *size, generator=torch.Generator().manual_seed(2), dtype=torch.float64
+    ).requires_grad_()
     ours, reference = (
         derivatives(lambda *g, f=f: f(*g, plus=plus), given, [*own, plus], rows, 2) for f in (fused.block, plain)
     )
@@ -96,10 +116,11 @@ def test_what_joins_the_convolution_is_normalized_with_it_and_has_a_gradient(cas
 
 
 @pytest.mark.parametrize("with_plus", [False, True])
-def test_blocks_side_by_side_are_each_its_own(with_plus: bool) -> None:
-    given, _ = inputs(6, (8, 8), with_image=True)
+def test_blocks_side_by_side_are_each_its_own(with_plus: bool, filters: int) -> None:
+    wide = 3 * filters
+    given, _ = inputs(6, (8, 8), with_image=True, filters=wide)
     given[1] = given[1].detach()[:, :2].clone().requires_grad_()  # three blocks of two channels
-    plus = torch.randn(5, 6, 8, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64).requires_grad_()
+    plus = torch.randn(5, wide, 8, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64).requires_grad_()
     own = [*given, plus] if with_plus else given
 
     def apart(x: Tensor, weight: Tensor, *rest: Any) -> Tensor:
@@ -125,9 +146,32 @@ def test_a_tangent_of_what_joins_is_not_lost() -> None:
         assert not fused.applies(given[0], given[1], forward_ad.make_dual(plus, plus))
 
 
-def test_gradients_without_a_graph_are_those_with_one() -> None:
+@pytest.mark.parametrize(("rows", "meant"), [(99, 5), (5, 5), (-1, 4)])
+@pytest.mark.parametrize("channels", [1, 6])
+def test_rows_are_those_of_a_slice(channels: int, rows: int, meant: int, filters: int) -> None:
+    given, _ = inputs(channels, (4, 4), with_image=False, filters=filters)
+    assert torch.equal(fused.block(*given, rows), fused.block(*given, meant))
+
+
+@pytest.mark.parametrize("order", [2, 3])
+@pytest.mark.parametrize("rows", [None, 3])
+def test_derivatives_of_two_blocks_one_behind_the_other(rows: int | None, order: int, filters: int) -> None:
+    """The gradient that reaches the first depends on what the first gave: that way must not be counted twice."""
+    given, own = inputs(1, (8, 8), with_image=False, filters=filters)
+    later, further = inputs(filters, (4, 4), with_image=False, filters=filters)
+
+    def stacked(block: Any) -> Any:
+        return lambda *arguments: block(block(*arguments), *later[1:], arguments[-1])
+
+    every = [*own, *further]
+    ours, reference = (derivatives(stacked(f), given, every, rows, order) for f in (fused.block, plain))
+    for one, other in zip(ours, reference, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9 * float(1 + other.abs().max()))
+
+
+def test_gradients_without_a_graph_are_those_with_one(filters: int) -> None:
     for case in CASES:
-        given, own = inputs(case[0], case[1], with_image=case[2])
+        given, own = inputs(case[0], case[1], with_image=case[2], filters=filters)
         seed = torch.randn_like(fused.block(*given))
         one, other = (torch.autograd.grad(fused.block(*given), own, seed, create_graph=c) for c in (False, True))
         for a, b in zip(one, other, strict=True):

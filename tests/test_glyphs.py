@@ -226,20 +226,6 @@ def test_cache_key_cannot_leave_the_folder(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variables", "expected"),
-    [
-        ({"LEAP_CACHE": "/a", "XDG_CACHE_HOME": "/b"}, "/a"),
-        ({"LEAP_CACHE": "", "XDG_CACHE_HOME": "/b"}, "/b/leap"),
-        ({"LEAP_CACHE": "", "XDG_CACHE_HOME": "", "HOME": "/c"}, "/c/.cache/leap"),
-    ],
-)
-def test_cache_folder(variables: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert store.cache_folder() == Path(expected)
-
-
-@pytest.mark.parametrize(
     ("change", "words"),
     [
         (lambda d: d._replace(names=("Signs", "Runes")), "'Runes' stands after 'Signs'"),

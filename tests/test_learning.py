@@ -17,7 +17,7 @@ def family():
     from tasks.alphabets import Alphabets, Protocol
 
     folder = os.environ.get("LEAP_DATA") or pytest.skip("LEAP_DATA, the folder that holds omniglot/, is not set")
-    return Alphabets(omniglot.load(Path(folder)), Protocol(held_out=5), seed=0, filters=12)
+    return Alphabets(omniglot.load(Path(folder)), Protocol(held_out=5), seed=0, filters=16)
 
 
 @pytest.mark.slow
@@ -34,7 +34,8 @@ def test_held_out_alphabets_are_learned_faster_and_better(family, name, rate):
         "execution": "sequential",
     }
     random = evaluate(family, trainer.theta, learner=None, **options)
-    for _ in range(25):
+    # after 25 the gain is 2.8 to 4.4 points, by seed and by how walks are rounded, after 60 it is 6.1 to 8.6
+    for _ in range(60):
         trainer.meta_step()
     learned = evaluate(family, trainer.theta, learner=learner, **options)
     for measure in ("test_error", "train_error_auc", "train_loss_auc"):

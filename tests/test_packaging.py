@@ -64,6 +64,14 @@ def test_every_configuration_file_is_package_data(setup_cfg: configparser.Config
     assert {file.name for file in files - shipped} <= {"__init__.py"}
 
 
+def test_every_file_in_c_is_package_data(setup_cfg: configparser.ConfigParser) -> None:
+    for package in ("leap", "tasks"):
+        patterns = [part.strip() for part in setup_cfg["options.package_data"][package].split(",")]
+        files = set((ROOT / package).rglob("*.c"))
+        assert files, "nothing is there to be shipped"
+        assert files == {file for pattern in patterns for file in (ROOT / package).glob(pattern) if file.suffix == ".c"}
+
+
 def test_what_is_pinned_satisfies_the_ranges_and_nothing_is_missing(project: dict) -> None:
     pinned = pins("requirements.txt")
     groups = project["project"]["optional-dependencies"]

@@ -138,6 +138,9 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         then, now = old["hardware"].get(key), new["hardware"].get(key)
         if then != now:
             notes.append(f"{key} {then} then, {now} now: seconds are not compared, only ratios and figures")
+    then, now = old["hardware"].get("native", "none"), new["hardware"].get("native", "none")
+    if then != now:
+        notes.append(f"loops in C by {then} then, {now} now")
     if old["versions"].get("torch") != new["versions"].get("torch"):
         notes.append(f"torch {old['versions'].get('torch')} then, {new['versions'].get('torch')} now")
     return notes

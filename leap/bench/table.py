@@ -82,7 +82,8 @@ def machine_text(provenance: Mapping[str, Any]) -> str:
     hardware, versions = provenance["hardware"], provenance["versions"]
     return (
         f"{hardware['processor']}, {hardware['cores']} cores, {hardware['threads']} threads, device "
-        f"{hardware['device']}; leap {versions['leap']}, torch {versions['torch']}, Python {versions['python']}"
+        f"{hardware['device']}; leap {versions['leap']}, torch {versions['torch']}, Python {versions['python']}, "
+        f"loops in C: {hardware.get('native', 'none')}"
     )
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from leap import distributed, learners, optim
 from leap.batching import EXECUTIONS, Execution
 from leap.bench.row import synchronizer
+from leap.cache import cache_folder
 from leap.cli import settings as s
 from leap.cli.fields import ScheduleName
 from leap.cli.schema import plain
@@ -118,7 +119,6 @@ def _games(tasks: s.Atari | s.TinyGames, settings: s.Settings, on: str) -> Famil
 
 
 def _imitation(tasks: s.Atari | s.TinyGames, settings: s.Settings) -> Any:
-    from tasks.drawings import cache_folder
     from tasks.game_data import Imitation
 
     # of one game, whichever others there are

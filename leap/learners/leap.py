@@ -23,7 +23,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from leap import heights
+from leap import heights, vectors
 from leap.segments import Segment, over_segments
 from leap.walk import End, Fold
 
@@ -66,8 +66,8 @@ def leap(
     `(alpha + |Delta f|) g / sqrt(alpha^2 |g|^2 + Delta f^2)` for the length.
 
     Cost with the identity: a step reads or writes ten vectors of m a task (the segment 3, its norm 1, the two terms of
-    the sum 3 each). The sum is kept, the last theta and gradient are held on to for a step longer than a walk does, and
-    the segment is there for a moment: four vectors.
+    the sum 3 each), or in C (`leap.vectors`) seven. The sum is kept, the last theta and gradient are held on to for a
+    step longer than a walk does, and but for C the segment is there for a moment: four vectors.
 
     Example:
         >>> from leap import optim, walk
@@ -90,12 +90,14 @@ def leap(
     def scale(segment: Segment) -> Tensor:  # [T]  p / |gamma^{i+1} - gamma^i|^{2-p}
         if metric == "energy":
             return torch.full_like(segment.rise, 2.0)
-        norm = torch.linalg.vector_norm(segment.delta, dim=-1)
-        if loss_coordinate:
-            norm = torch.hypot(norm, segment.rise)
+        norm = torch.hypot(segment.distance, segment.rise) if loss_coordinate else segment.distance
         return norm.clamp_min(torch.finfo(norm.dtype).tiny).reciprocal()  # finite, so nothing times it is nothing
 
     def add(total: Tensor, segment: Segment) -> Tensor:  # [T, m]
+        rows = (segment.start, segment.end, segment.grad, segment.rise, segment.factor)
+        length = metric == "length"
+        if vectors.pull(total, *rows, length=length, loss=loss_coordinate, stabilizer=stabilizer) is not None:
+            return total  # the same in two passes over memory
         w = scale(segment)
         # in place, term by term: a temporary vector costs as much as the sum itself
         total.addcmul_(segment.delta, w.unsqueeze(-1), value=-1)
@@ -113,7 +115,7 @@ def leap(
 
     return over_segments(
         lambda theta0: {},
-        lambda increments, segment: increments | {segment.number: add(torch.zeros_like(segment.delta), segment)},
+        lambda increments, segment: increments | {segment.number: add(torch.zeros_like(segment.start), segment)},
         pull_back,
         last_segment=last_segment,
         records=True,
