@@ -6,6 +6,7 @@ failure of it is said once and ends the tracking, not the run. What the keys mea
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import sys
@@ -21,6 +22,7 @@ MODES = ("auto", "online", "offline", "disabled")
 START_TIMEOUT = 20.0  # seconds for a connection; wandb's own default waits 90
 FINISH_TIMEOUT = 60.0  # seconds for the rest to be sent; what is left stays on disk for `wandb sync`
 FLUSH_INTERVAL = 1.0  # seconds; wandb's 15 lose all rows of a run that is killed early
+_GONE = ("MailboxClosedError", "HandleAbandonedError")  # raised, beside ConnectionErrors, where wandb's process died
 
 
 class Tracker(Protocol):
@@ -182,8 +184,10 @@ class WandbTracker:
             sent = f" What wandb has so far can be sent with: wandb sync {kept}" if kept else ""
             lost = f"wandb failed in {what} ({_cause(error)}); the run goes on, recorded in its own files alone."
             self._say(Trouble(lost + sent))
-            if isinstance(error, ConnectionError) or type(error).__name__ == "MailboxClosedError":
+            if isinstance(error, ConnectionError) or type(error).__name__ in _GONE:
                 _let_go()
+            else:  # its process may be there to end what it has, or have died by then
+                atexit.register(_let_go)
 
     def _axes(self, prefixes: Iterable[str]) -> None:
         """Have the keys that begin so drawn over the meta-step; a family may log under names of its own."""
@@ -301,10 +305,10 @@ def _start(mode: str, named: Mapping[str, Any], say: Callable[[str], None]) -> A
 
 
 def _let_go() -> None:
-    """Forget wandb's own process, which has died: the next run gets another, and nothing is said of it at exit."""
+    """End wandb's own process, or forget it where it has died: the next run gets another, nothing is said at exit."""
     import wandb
 
-    with suppress(Exception):
+    with suppress(Exception, SystemExit):  # it exits with its process's exit code
         wandb.teardown()
 
 

@@ -59,7 +59,7 @@ def test_without_a_key_a_run_goes_offline_unasked_and_keeps_its_rows_when_killed
 
 
 LOGGING = """
-import os, resource, signal, sys, time
+import os, resource, signal, sys, threading, time
 from pathlib import Path
 from leap import tracked_end, tracking
 folder, harm = Path(sys.argv[1]), sys.argv[2]
@@ -77,6 +77,9 @@ def children():
         found += [int(name)] if int(parent) == os.getpid() else []
     return found
 
+def too_slow(*_, **__):
+    raise TimeoutError("no answer")
+
 tracker = tracking.open_tracker(run_folder=folder, run_name="n", run_id="hurt", config={})
 for step in range(1, 41):
     tracker.log({f"train/value{number}": 1 / step for number in range(40)}, step)
@@ -86,10 +89,18 @@ for step in range(1, 41):
         for process in children():
             if harm == "full":
                 resource.prlimit(process, resource.RLIMIT_FSIZE, (size, size))
-            else:
+            elif harm == "killed":
                 os.kill(process, signal.SIGKILL)
+            elif harm == "killed while asked":
+                os.kill(process, signal.SIGSTOP)
+                threading.Timer(0.5, os.kill, (process, signal.SIGKILL)).start()
+        if harm == "too slow, then killed":
+            tracker._run.log = too_slow
     time.sleep(0.02)
 tracker.close()
+if harm == "too slow, then killed":
+    for process in children():
+        os.kill(process, signal.SIGKILL)
 print("trained to the end", flush=True)
 """
 
@@ -153,8 +164,9 @@ def test_a_full_disk_stops_no_run_what_was_written_can_be_read_and_it_is_told(tm
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds wandb's process in /proc")
-def test_a_wandb_process_that_dies_stops_no_run(tmp_path: Path) -> None:
-    said, steps = logging_with(tmp_path, "killed")
+@pytest.mark.parametrize("when", ["killed", "killed while asked", "too slow, then killed"])
+def test_a_wandb_process_that_dies_stops_no_run(tmp_path: Path, when: str) -> None:
+    said, steps = logging_with(tmp_path, when)
     assert len(said) == 2 and said[1].startswith("wandb failed in log ("), said
     assert 19 <= len(steps) < 40 and steps == list(range(1, len(steps) + 1))
 
