@@ -28,7 +28,8 @@ from leap.batching import Execution, Loss, loss_and_gradient, traceable_gradient
 from leap.optim import State
 from leap.recording import Recording
 from leap.rehearsal import NotRecordable, outline
-from leap.walk import Fold, Gradient, Stepper, Steps
+from leap.steps import Gradient, Stepper, Steps
+from leap.walk import Fold
 
 KEPT = 4  # recordings at a time: each holds the activations of a step
 log = logging.getLogger(__name__)

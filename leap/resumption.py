@@ -27,11 +27,11 @@ from leap.curves import Curves
 from leap.errors import RunError, UsageError
 from leap.nested import Kinds, NotKept, kinds, placed, read, written
 from leap.run import pack, unpack, write_atomic
-from leap.walk import Steps
+from leap.steps import Steps
 
 if TYPE_CHECKING:
     from leap.adjoint import Record
-    from leap.walk import Stepper
+    from leap.steps import Stepper
 
 DOCUMENT = "document"  # the tensor that is JSON: among the tensors, so that their digest covers it
 UNREADABLE = (RunError, KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, RecursionError)

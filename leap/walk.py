@@ -6,10 +6,9 @@ path measure run through `walk`, and nothing else takes inner steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import nullcontext
 from functools import cached_property
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
@@ -21,7 +20,9 @@ from leap.course import check_arguments, course
 from leap.curves import Curves
 from leap.errors import UsageError
 from leap.layout import Layout
-from leap.optim import Optimizer, State
+from leap.optim import Optimizer
+from leap.steps import Step as Step
+from leap.steps import Stepper, Steps
 
 if TYPE_CHECKING:
     from leap.capture import Prepared
@@ -64,16 +65,6 @@ class TaskBatch(Protocol):
 
     def loss(self, theta: Tensor, batch: Any) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Loss of one task at theta [n] on its part of the batch, and named scalars worth recording (may be empty)."""
-
-
-class Step(NamedTuple):
-    """What one inner step of every task leaves behind (m: the shared part of theta)."""
-
-    theta: Tensor  # [T, m]  theta^i
-    loss: Tensor  # [T]     f(theta^i), on the batch of step i
-    grad: Tensor  # [T, m]  gradient of that loss
-    theta_next: Tensor  # [T, m]  theta^{i+1}
-    aux: Mapping[str, Tensor] = MappingProxyType({})  # [T] each: what the loss recorded beside it
 
 
 class End:
@@ -220,6 +211,34 @@ def walk(
         >>> result.theta, result.results["r"]
         (tensor([[0.1250, 0.1250]]), tensor([[0.8750, 0.8750]]))
     """
+    going = paces(
+        tasks, theta0, steps=steps, optimizer=optimizer, folds=folds, execution=execution, prepared=prepared, stop=stop,
+        keep=keep,
+    )  # fmt: skip
+    while True:
+        try:
+            next(going)
+        except StopIteration as ended:
+            found: Walk = ended.value
+            return found
+
+
+def paces(
+    tasks: TaskBatch,
+    theta0: Tensor,
+    *,
+    steps: int,
+    optimizer: Optimizer,
+    folds: Mapping[str, Fold] | None = None,
+    execution: Execution = "batched",
+    prepared: Prepared | None = None,
+    stop: Callable[[Tensor, int], bool] | None = None,
+    keep: Keeper | None = None,
+) -> Generator[int, None, Walk]:
+    """`walk`, paused after every step, so that walks can take turns: yields how many were taken, returns the `Walk`.
+
+    Arguments and errors are `walk`'s. Walks that take turns need a `prepared` each.
+    """
     folds = dict(folds or {})
     check_arguments(theta0, steps, folds, execution)
     back, once = any(fold.records for fold in folds.values()), getattr(tasks, "once", None)
@@ -234,17 +253,17 @@ def walk(
         raise ValueError(f"a walk that may stop early has one task, got {len(theta)}; walk tasks one at a time")
     stepper = _stepper(record, folds, plan.shared, execution, prepared)
     kept = None if keep is None else keep.follow(record, stepper, tasks, stop)
-    return _run(record, folds, plan.shared, stepper, stop, kept)
+    return _paces(record, folds, plan.shared, stepper, stop, kept)
 
 
-def _run(
+def _paces(
     record: adjoint.Record,
     folds: Mapping[str, Fold],
     m: int,
     stepper: Stepper,
     stop: Callable[[Tensor, int], bool] | None,
     kept: Following | None,
-) -> Walk:
+) -> Generator[int, None, Walk]:
     left = kept.curves if kept else Curves()
     for i in range(kept.first if kept else 0, record.steps):
         record.visit(i, *stepper.point())
@@ -256,6 +275,7 @@ def _run(
             break
         if kept is not None and kept.due(i + 1):
             kept.keep(i + 1)
+        yield i + 1
     theta, states = stepper.finish()
     end = End(record.tasks, record.theta0, theta, record, m)
     with torch.no_grad(), kept.doubted(record.steps) if kept else nullcontext():
@@ -264,67 +284,11 @@ def _run(
     return Walk(theta, losses, results, recorded)
 
 
-class Stepper(Protocol):
-    """Where a walk stands, and how it takes a step."""
-
-    @property
-    def theta(self) -> Tensor:
-        """theta^i [T, n]; the next step may overwrite it."""
-
-    def point(self) -> tuple[Tensor, State]:
-        """Theta^i and the optimizer's state, to be kept."""
-
-    def take(self, i: int, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """Take step i on a batch; the losses [T] before it and what they recorded, to be kept."""
-
-    def finish(self) -> tuple[Tensor, dict[str, Any]]:
-        """theta^K and the folds' states, to be kept."""
-
-
-Gradient = Callable[[Tensor, Any], tuple[Tensor, dict[str, Tensor], Tensor]]
-
-
-class Steps:
-    """Steps as Python takes them: a gradient, the update, the folds."""
-
-    def __init__(self, record: adjoint.Record, folds: Mapping[str, Fold], m: int, gradient: Gradient) -> None:
-        self.theta, self._folds, self._m, self._gradient = record.theta0, folds, m, gradient
-        self._record = record
-        self._update, self._state = record.optimizer.update, record.optimizer.init(self.theta, record.extra)
-        self._states = {name: fold.start(self.theta[:, :m]) for name, fold in folds.items()}
-
-    def point(self) -> tuple[Tensor, State]:
-        """As in `Stepper`."""
-        return self.theta, self._state
-
-    def take(self, i: int, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """As in `Stepper`."""
-        theta, m = self.theta, self._m
-        if self._record.links_up(i, self._record.steps):
-            loss, aux, grad, self.theta, self._state = self._record.link(i, theta, self._state, batch)
-        else:
-            loss, aux, grad = self._gradient(theta, batch)
-            with torch.no_grad():
-                self.theta, self._state = self._update(self._state, grad, theta, i)
-        with torch.no_grad():
-            step = Step(theta[:, :m], loss, grad[:, :m], self.theta[:, :m], aux)
-            self._states = {name: fold.step(self._states[name], step) for name, fold in self._folds.items()}
-        return loss, aux
-
-    def finish(self) -> tuple[Tensor, dict[str, Any]]:
-        """As in `Stepper`."""
-        return self.theta, self._states
-
-    def stand(self, theta: Tensor, state: State, states: dict[str, Any]) -> None:
-        """Go on from theta^i [T, n], the optimizer's state and the folds'."""
-        self.theta, self._state, self._states = theta, state, states
-
-
 def _stepper(
     record: adjoint.Record, folds: Mapping[str, Fold], m: int, execution: Execution, prepared: Prepared | None
 ) -> Stepper:
     if execution in ("batched", "sequential"):
         return Steps(record, folds, m, lambda theta, b: loss_and_gradient(record.tasks.loss, theta, b, execution))
-    from leap.capture import Prepared  # it takes this module's steps where it cannot record
+    from leap.capture import Prepared  # it imports this module
 
     return (prepared or Prepared()).stepper(record, folds, m, execution)

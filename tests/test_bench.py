@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import json
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,29 @@ def test_the_device_is_waited_for_within_the_time_of_its_work() -> None:
 
     times = measure([Contender("a", launch)], seconds=1, clock=clock, synchronize=synchronize)
     assert times["a"] == [3.0]  # what warming left in the queue is not in it
+
+
+def test_contenders_that_take_steps_take_them_in_turns() -> None:
+    clock, seen = Clock(), list[str]()
+
+    def steps(name: str, count: int, spent: float) -> Iterator[None]:
+        for _ in range(count):
+            seen.append(name)
+            clock.now += spent
+            yield
+        clock.now += 0.5  # what is left behind the last step
+
+    contenders = [
+        Contender("a", partial(steps, "a", 4, 1.0), parts=lambda: {"part": 3.0}),
+        Contender("b", partial(steps, "b", 2, 2.0)),
+        Contender("whole", partial(_note, seen, "c", clock)),
+    ]
+    times = measure(contenders, seconds=30.0, clock=clock)
+    assert times == {"a": [4.5] * 3, "b": [4.5] * 3, "whole": [1.0] * 3, "part": [3.0] * 3}
+    assert "".join(seen[:7]) == "aaaabbc"  # warming
+    rounds = ["".join(seen[at : at + 7]) for at in range(7, 28, 7)]
+    assert all({turn[1:3], turn[3:5]} <= {"ab", "ba"} and turn[0] == "c" and turn[5:] == "aa" for turn in rounds)
+    assert len({turn[1:5] for turn in rounds}) > 1  # who is first is drawn for every turn
 
 
 def test_parts_of_a_contender_become_entries() -> None:

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from leap import learners, optim
 from leap.batching import map_batch
 from leap.metrics.path import path_energy, path_length, path_measures
-from leap.walk import Fold, walk
+from leap.walk import Fold, paces, walk
 from tasks.alphabets import Alphabets, Protocol
 from tasks.augment import Augmentation
 
@@ -40,6 +40,24 @@ def test_tasks_do_not_meet():
     alone.curvature, alone.slope = alone.curvature[1:2], alone.slope[1:2]
     single = walk(alone, alone.theta0, steps=5, optimizer=optim.sgd(0.05), folds={"it": learners.leap()})
     torch.testing.assert_close(together.results["it"][1], single.results["it"][0], rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("execution", ["batched", "sequential", "captured"])
+def test_walks_that_take_turns_walk_as_they_do_alone(execution):
+    def settings(name):
+        fold = {"leap": learners.leap, "maml": learners.maml}[name]()
+        return {"steps": 4, "optimizer": optim.adam(0.05), "folds": {name: fold}, "execution": execution}
+
+    tasks = Waves()
+    going = {name: paces(tasks, tasks.theta0, **settings(name)) for name in ("leap", "maml")}
+    for taken in (1, 2, 3, 4):
+        assert [next(steps) for steps in going.values()] == [taken, taken]
+    for name, steps in going.items():
+        with pytest.raises(StopIteration) as ended:
+            next(steps)
+        alone = walk(tasks, tasks.theta0, **settings(name))
+        assert torch.equal(ended.value.value.results[name], alone.results[name])
+        assert torch.equal(ended.value.value.theta, alone.theta) and torch.equal(ended.value.value.losses, alone.losses)
 
 
 def test_the_start_is_left_alone():
@@ -154,11 +172,12 @@ def test_the_number_of_tasks_is_read_off_what_there_is():
         ({"folds": {"a": learners.anil(1), "b": learners.meta_sgd()}}, ValueError, "only one fold"),
     ],
 )
-def test_wrong_arguments_are_refused(changes, error, message):
+@pytest.mark.parametrize("begin", [walk, paces])
+def test_wrong_arguments_are_refused(begin, changes, error, message):
     arguments = {"theta0": torch.zeros(2), "steps": 2, "folds": {}, "execution": "batched"} | changes
     theta0 = arguments.pop("theta0")
     with pytest.raises(error, match=message):
-        walk(Bare(torch.ones(2, 2)), theta0, optimizer=optim.sgd(0.1), **arguments)
+        begin(Bare(torch.ones(2, 2)), theta0, optimizer=optim.sgd(0.1), **arguments)
 
 
 def test_a_loss_may_record_nothing_numbers_or_tensors():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -14,9 +15,9 @@ from leap.batching import Execution
 from leap.bench import sb3
 from leap.bench.row import Goal, Row, synchronizer
 from leap.bench.rows_walk import Stopwatch, TimedTasks, timed_fold, timed_update
-from leap.bench.timing import Clock, Contender
+from leap.bench.timing import Clock, Contender, run_through
 from leap.optim import Optimizer, clipped, rmsprop
-from leap.walk import Fold, walk
+from leap.walk import Fold, paces
 
 WITHOUT, WITH = "our walk", "our walk with Leap"
 
@@ -32,6 +33,7 @@ class Workload:
         rivals: Names of those that goals speak of; the fastest of them is the reference.
         settings: Of A2C.
         slice: Inner steps that are timed together.
+        turn: Inner steps of a slice before the others have their turn; divides it.
         execution: How a walk evaluates its tasks.
         setting: What two measurements must share.
         least: Our speed over the reference's that is aimed at.
@@ -43,14 +45,15 @@ class Workload:
     rivals: Sequence[str]
     settings: sb3.Settings
     slice: int
+    turn: int
     execution: Execution
     setting: Mapping[str, Any] = field(default_factory=dict)
     least: float = 1.6
 
     @property
     def agent_steps(self) -> int:
-        """Of a slice, over all environments."""
-        return self.slice * self.environments * self.settings.unroll
+        """Of a turn, over all environments."""
+        return self.turn * self.environments * self.settings.unroll
 
     @property
     def optimizer(self) -> Optimizer:
@@ -60,7 +63,7 @@ class Workload:
 
 
 class _Watch(Stopwatch):
-    PARTS = (*Stopwatch.PARTS, "environments", "acting")
+    PARTS = (*Stopwatch.PARTS, "environments", "acting", "away")
 
 
 class Onward:
@@ -72,30 +75,41 @@ class Onward:
     Args:
         work: What is walked.
         seed: Of initialization, heads, environments and actions.
+
+    Attributes:
+        theta: theta [1, n] behind the last slice.
     """
 
     def __init__(self, work: Workload, seed: int, device: str = "cpu", clock: Clock = time.perf_counter) -> None:
         self._work, self._watch, family = work, _Watch(synchronizer(device), clock), work.family()
         family.begin = self._told(family.begin)
         self._tasks = family.batch(family.ids("train")[:1], [seed])
-        self._theta, self._taken = self._tasks.start(family.initial(seed)[None]), 0
+        self.theta, self._taken = self._tasks.start(family.initial(seed)[None]), 0
         self.size, self.layout, self.loss = 1, self._tasks.layout, self._tasks.loss
 
     def sample(self, theta: Tensor, step: int) -> Any:
         """The roll-out of step `step` of the slice at hand."""
         return self._tasks.sample(theta, self._taken + step)
 
-    def run(self, folds: Mapping[str, Fold]) -> Tensor:
-        """Walk a slice; theta [1, n] behind it."""
+    def run(self, folds: Mapping[str, Fold]) -> Iterator[int]:
+        """Walk a slice, turn by turn."""
         work, watch = self._work, self._watch
         watch.start()
-        found = walk(
-            TimedTasks(self, watch), self._theta, steps=work.slice, optimizer=timed_update(work.optimizer, watch),
+        going = paces(
+            TimedTasks(self, watch), self.theta, steps=work.slice, optimizer=timed_update(work.optimizer, watch),
             folds={name: timed_fold(fold, watch) for name, fold in folds.items()}, execution=work.execution,
         )  # fmt: skip
+        while True:
+            try:
+                taken = next(going)
+            except StopIteration as ended:
+                self.theta, self._taken = ended.value.theta, self._taken + work.slice
+                break
+            if taken % work.turn == 0 and taken < work.slice:
+                left = watch.enter("away")
+                yield taken
+                watch.enter(left)
         watch.stop()
-        self._theta, self._taken = found.theta, self._taken + work.slice
-        return found.theta
 
     def _told(self, begin: Callable[..., Any]) -> Callable[..., Any]:
         """`begin` of a family; the games it begins tell the stopwatch of environments and of choosing actions."""
@@ -127,19 +141,21 @@ class Onward:
 
 
 def atari_row(work: Workload, device: str = "cpu", clock: Clock = time.perf_counter) -> Row:
-    """Our walk with and without Leap beside SB3's learners, the same number of agent steps each.
+    """Our walk with and without Leap beside SB3's learners, the same number of agent steps each, in turns.
 
-    The processor's clock does not see environments in processes of their own; leave such peers out with it.
+    Nobody's environments play on while others have their turn. The processor's clock does not see environments in
+    processes of their own; leave such peers out with it.
 
     Raises:
         LeftOut: SB3 cannot be imported.
     """
     models = {name: make() for name, make in work.peers.items()}
 
-    def learn(model: Any) -> Callable[[], object]:
-        return lambda: model.learn(work.agent_steps, reset_num_timesteps=False)
+    def learn(model: Any) -> Iterator[object]:
+        for _ in range(work.slice // work.turn):
+            yield model.learn(work.agent_steps, reset_num_timesteps=False)
 
-    contenders = [Contender(name, learn(model)) for name, model in models.items()]
+    contenders = [Contender(name, partial(learn, model)) for name, model in models.items()]
     fastest = _fastest([contender for contender in contenders if contender.name in work.rivals])
     for name, folds in ((WITHOUT, {}), (WITH, {"leap": learners.leap("energy")})):
         contenders.append(_ours(name, folds, lambda: Onward(work, 0, device, clock)))
@@ -147,17 +163,17 @@ def atari_row(work: Workload, device: str = "cpu", clock: Clock = time.perf_coun
         Goal(f"{work.least} times SB3's agent steps a second", name, "ratio", 1 / work.least, threads=2)
         for name in (WITHOUT, WITH)
     ]
-    setting = {"agent steps": work.agent_steps, "reference": fastest, **work.setting}
+    setting = {"agent steps": work.agent_steps * (work.slice // work.turn), "reference": fastest, **work.setting}
     return Row(contenders, fastest, setting, goals)
 
 
 def _ours(name: str, folds: Mapping[str, Fold], begin: Callable[[], Onward]) -> Contender:
     slices: list[Onward] = []
 
-    def run() -> None:
+    def run() -> Iterator[int]:
         if not slices:
             slices.append(begin())
-        slices[0].run(folds)
+        return slices[0].run(folds)
 
     return Contender(name, run, parts=(lambda: slices[0].parts()) if name == WITH else None)
 
@@ -165,8 +181,8 @@ def _ours(name: str, folds: Mapping[str, Fold], begin: Callable[[], Onward]) -> 
 def _fastest(contenders: Sequence[Contender]) -> str:
     found = {}
     for contender in contenders:
-        contender.run()
+        run_through(contender.run)
         began = time.perf_counter()
-        contender.run()
+        run_through(contender.run)
         found[contender.name] = time.perf_counter() - began
     return min(found, key=lambda name: found[name])

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from leap import l2l, learners
 from leap.bench.convolutions import convolutions
 from leap.bench.row import Goal, LeftOut, Row
-from leap.bench.rows_walk import Workload, plain_training
+from leap.bench.rows_walk import Workload, plain_paces
 from leap.bench.timing import Contender
 from leap.optim import sgd
 from leap.walk import Fold, TaskBatch, walk
@@ -55,8 +55,8 @@ def plain_row(work: Workload) -> Row:
     """Plain training: our walk without any fold, the loop of every tutorial, and what of it are convolutions."""
     theta0 = work.family.initial(0)
     contenders = [
-        Contender("plain torch loop", lambda: plain_training(work, theta0)),
-        Contender("walk", work.walk(theta0, {})),
+        Contender("plain torch loop", lambda: plain_paces(work, theta0)),
+        Contender("walk", work.paces(theta0, {})),
         Contender("convolutions alone", convolutions(work)),
     ]
     goal = Goal("twice the plain loop's speed", "walk", "ratio", 0.5)

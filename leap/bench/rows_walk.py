@@ -21,7 +21,7 @@ from leap.bench.timing import Clock, Contender
 from leap.metrics.path import path_length, path_measures
 from leap.optim import Optimizer, sgd
 from leap.trainer import Family
-from leap.walk import End, Fold, Step, TaskBatch, Walk, walk
+from leap.walk import End, Fold, Step, TaskBatch, Walk, paces, walk
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,13 @@ class Workload:
             self.batch(), theta0, steps=self.steps, optimizer=inner, folds=folds, execution=self.execution
         )
 
+    def paces(self, theta0: Tensor, folds: Mapping[str, Fold]) -> Callable[[], Iterator[int]]:
+        """The same, step by step, to be taken in turns with others."""
+        inner = sgd(self.lr)
+        return lambda: paces(
+            self.batch(), theta0, steps=self.steps, optimizer=inner, folds=folds, execution=self.execution
+        )
+
     @property
     def setting(self) -> dict[str, Any]:
         """What two measurements must share."""
@@ -81,18 +88,19 @@ class Workload:
 def walk_row(work: Workload, device: str, clock: Clock) -> Row:
     """What folds add to a walk in time and memory, and how long a plain torch loop takes over the same batches.
 
-    A fold's own time, the extra loss at its end included, is told beside that of the whole walk: it is known more
-    closely than the difference of two walks, but does not hold what a fold may do to the caches.
+    Walks take their steps in turns. A fold's own time, the extra loss at its end included, is told beside that of the
+    whole walk: it is known more closely than the difference of two walks, but does not hold what a fold may do to the
+    caches.
     """
     theta0 = work.family.initial(0)
     length, measures, learner = {"path": path_length()}, {"measures": path_measures()}, {"leap": learners.leap()}
     sets = {"path length": length, "all path measures": measures, "Leap": learner}
     sets["Leap and all path measures"] = learner | measures
-    contenders = [Contender("walk", work.walk(theta0, {}))]
+    contenders = [Contender("walk", work.paces(theta0, {}))]
     for name, folds in sets.items():
         watch = Stopwatch(synchronizer(device), clock)
         contenders.append(Contender(f"with {name}", _watched(work, theta0, folds, watch), parts=_own_time(name, watch)))
-    contenders.append(Contender("plain torch loop", lambda: plain_training(work, theta0)))
+    contenders.append(Contender("plain torch loop", lambda: plain_paces(work, theta0)))
     goals = [
         Goal("path length adds at most 2% to a walk", "with path length", "ratio", 1.02),
         Goal("all path measures add at most 2% to a walk", "with all path measures", "ratio", 1.02),
@@ -115,12 +123,14 @@ def vectors_added(work: Workload, folds: Mapping[str, Fold]) -> float:
     return (with_folds - without) / (work.tasks * theta0.nbytes)
 
 
-def _watched(work: Workload, theta0: Tensor, folds: Mapping[str, Fold], watch: Stopwatch) -> Callable[[], object]:
-    run = work.walk(theta0, {name: timed_fold(fold, watch) for name, fold in folds.items()})
+def _watched(
+    work: Workload, theta0: Tensor, folds: Mapping[str, Fold], watch: Stopwatch
+) -> Callable[[], Iterator[int]]:
+    run = work.paces(theta0, {name: timed_fold(fold, watch) for name, fold in folds.items()})
 
-    def watched() -> None:
+    def watched() -> Iterator[int]:
         watch.start()
-        run()
+        yield from run()
         watch.stop()
 
     return watched
@@ -136,7 +146,21 @@ def plain_training(work: Workload, theta0: Tensor) -> list[nn.Module]:
     Returns:
         The trained networks. They end where the walk does, up to the order of summation.
     """
-    trained = []
+    trained: list[nn.Module] = []
+    for _ in plain_paces(work, theta0, trained):
+        pass
+    return trained
+
+
+def plain_paces(work: Workload, theta0: Tensor, trained: list[nn.Module] | None = None) -> Iterator[int]:
+    """`plain_training`, paused as often as the walk is: wherever as many steps were taken as there are tasks.
+
+    Args:
+        work: What is walked.
+        theta0: theta^0 [n].
+        trained: Takes the networks.
+    """
+    taken = 0
     for data in work.each():
         module = work.fresh(theta0)
         optimizer = torch.optim.SGD(module.parameters(), lr=work.lr)
@@ -148,8 +172,11 @@ def plain_training(work: Workload, theta0: Tensor) -> list[nn.Module]:
             loss.backward()
             optimizer.step()
             losses.append(loss.detach())
-        trained.append(module)
-    return trained
+            taken += 1
+            if taken % work.tasks == 0:
+                yield taken // work.tasks
+        if trained is not None:
+            trained.append(module)
 
 
 def parts_row(work: Workload, device: str, clock: Clock) -> Row:

@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +23,8 @@ RESAMPLES = 2000
 
 Clock = Callable[[], float]
 """Seconds from any origin."""
+Shuffle = Callable[[list[Any]], None]
+_ENDED = object()
 CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
 """`cpu` is what this process computes, all threads together, without what it waits for: others on the machine disturb
 it less."""
@@ -33,7 +36,9 @@ class Contender:
 
     Attributes:
         name: Its name in tables; unique in its row.
-        run: What is timed. It must do the same work every time.
+        run: What is timed. It must do the same work every time. Where it returns an iterator, what is timed goes on
+            until that ends; contenders that do so take their steps in turns, so that even a moment's disturbance meets
+            all of them.
         warm: What runs once before the first round; `run` unless something shorter warms as well.
         parts: Called after each run: seconds by part of it, which become entries beside the contender.
     """
@@ -75,8 +80,8 @@ def measure(
 ) -> dict[str, list[float]]:
     """Time contenders in turns until a budget is spent.
 
-    A round runs every contender once, in an order drawn for that round; the device is synchronized before and after
-    each, and garbage is collected between rounds only.
+    A round runs every contender once, in an order drawn for that round (and, of those that take steps, for every turn);
+    the device is synchronized before and after each, and garbage is collected between rounds only.
 
     Args:
         contenders: At least one.
@@ -104,14 +109,14 @@ def measure(
     if not (math.isfinite(seconds) and seconds > 0):
         raise ValueError(f"seconds must be positive and finite, got {seconds}")
     for contender in contenders:
-        (contender.warm or contender.run)()
+        run_through(contender.warm or contender.run)
     shuffle = random.Random(derive(seed, "order")).shuffle
     times: dict[str, list[float]] = {name: [] for name in names}
     began, rounds = clock(), 0
     while rounds == 0 or (clock() - began) * (rounds + 1) / rounds <= seconds:
         order = list(contenders)
         shuffle(order)
-        for name, spent in _round(order, synchronize, clock):
+        for name, spent in _round(order, shuffle, synchronize, clock):
             times.setdefault(name, []).append(spent)
         rounds += 1
     if any(len(spent) != rounds for spent in times.values()):
@@ -119,16 +124,48 @@ def measure(
     return times
 
 
-def _round(order: Sequence[Contender], synchronize: Callable[[], None], clock: Clock) -> Iterator[tuple[str, float]]:
+def run_through(run: Callable[[], object]) -> None:
+    """Run something, with all of its steps where it has such."""
+    found = run()
+    if isinstance(found, Iterator):
+        for _ in found:
+            pass
+
+
+def _round(
+    order: Sequence[Contender], shuffle: Shuffle, synchronize: Callable[[], None], clock: Clock
+) -> Iterator[tuple[str, float]]:
+    def timed(step: Callable[[], object]) -> object:
+        synchronize()
+        start = clock()
+        found = step()
+        synchronize()
+        spent[contender.name] += clock() - start
+        return found
+
+    spent = {contender.name: 0.0 for contender in order}
+    going: list[tuple[Contender, Iterator[object]]] = []
     with _no_collection():
         for contender in order:
-            synchronize()
-            start = clock()
-            contender.run()
-            synchronize()
-            yield contender.name, clock() - start
-            if contender.parts:
-                yield from contender.parts().items()
+            found = timed(contender.run)
+            if isinstance(found, Iterator):
+                going.append((contender, found))
+            else:
+                yield from _told(contender, spent)
+        while going:
+            turn, going = going, []
+            shuffle(turn)
+            for contender, steps in turn:
+                if timed(partial(next, steps, _ENDED)) is _ENDED:
+                    yield from _told(contender, spent)
+                else:
+                    going.append((contender, steps))
+
+
+def _told(contender: Contender, spent: Mapping[str, float]) -> Iterator[tuple[str, float]]:
+    yield contender.name, spent[contender.name]
+    if contender.parts:
+        yield from contender.parts().items()
 
 
 @contextmanager

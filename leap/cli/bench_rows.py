@@ -175,7 +175,7 @@ def _atari(under: Conditions, network: str) -> Row:
 
     settings, count = sb3.Settings(), 4 if under.tiny else 16
     # Leap plays one roll-out more a walk, to know the height of its end: nothing in a run, little in a slice so long
-    steps = 2 if under.tiny else 60
+    steps, turn = (2, 1) if under.tiny else (60, 5)
 
     def family() -> Games:
         return atari_games(
@@ -203,7 +203,7 @@ def _atari(under: Conditions, network: str) -> Row:
     return atari_row(
         Workload(
             family, count, peers, [name for name in peers if name.startswith("SB3, ")], settings,
-            steps, build.execution("auto", under.device),
+            steps, turn, build.execution("auto", under.device),
             {"game": "breakout, 84x84x4 grey", "environments": count, "network": network, "OMP_WAIT_POLICY": policy},
             least=2.5 if network == "mnih2013" else 1.6,
         ),
