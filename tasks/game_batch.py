@@ -12,6 +12,7 @@ from torch import Tensor
 
 from leap.errors import UsageError
 from leap.randomness import derive
+from tasks.acted import Acted
 from tasks.game_logs import figures
 from tasks.play import Again, Choose, Play, Record, beside_simulators, one_by_one, together, whole_episodes
 
@@ -40,6 +41,8 @@ class GameBatch:
         self._drawn = self._again = 0  # roll-outs, and those of them that were played again
         self._log: list[np.ndarray] | None = None  # actions of every roll-out, uint8 [T, L, E], where they are kept
         self._last: tuple[Tensor, ...] | None = None
+        self._acted: Acted | None = None
+        self._noting = True
         self.loss = family.loss
 
     def start(self, theta0: Tensor) -> Tensor:
@@ -71,14 +74,29 @@ class GameBatch:
             raise UsageError(f"inner step {step} was asked for after step {drawn - 1}, but {self.once}")
         if len(theta) != self.size:
             raise ValueError(f"theta must be [{self.size}, n], one row a game, got shape {tuple(theta.shape)}")
-        self._last = self._placed(self._roll(self._policy(theta)))
+        acted = self._room(theta)
+        self._last = self._placed(self._roll(self._policy(theta, acted)))
+        if acted is not None:
+            acted.hold(theta, self._last[0])
+        self._family.acted = self._acted = acted
         return self._last
 
-    def _policy(self, theta: Tensor) -> Choose:
-        module, way = self._family.module, self._family.acting
-        if way == "batched" or (way == "auto" and theta.device.type != "cpu" and self.size > 1):
-            return together(module, self.layout.unflatten(theta))
-        return one_by_one(module, [self.layout.unflatten(row) for row in theta])
+    def _room(self, theta: Tensor) -> Acted | None:
+        """Where to note what acting computes, if a loss may want it; what was noted before is let go."""
+        if self._acted is not None and not self._acted.used:
+            self._noting = False  # nobody asked for it: losses of several games are evaluated together, or none is
+        self._family.acted = self._acted = None
+        wanted = self._noting and theta.device.type == "cpu" and not self._at_once(theta)
+        return Acted(self.size, self._family.unroll) if wanted else None
+
+    def _at_once(self, theta: Tensor) -> bool:
+        way = self._family.acting
+        return way == "batched" or (way == "auto" and theta.device.type != "cpu" and self.size > 1)
+
+    def _policy(self, theta: Tensor, acted: Acted | None) -> Choose:
+        if self._at_once(theta):
+            return together(self._family.module, self.layout.unflatten(theta))
+        return one_by_one(self._family.module, [self.layout.unflatten(row) for row in theta], acted)
 
     def remember(self) -> None:
         """Note the actions from the first step on, a byte each, so that the walk can be kept."""

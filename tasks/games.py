@@ -30,6 +30,7 @@ from leap.errors import UsageError
 from leap.layout import Layout
 from leap.measure.problem import TaskData
 from leap.randomness import generator
+from tasks.acted import Acted
 from tasks.actor_critic import Reduction, actor_critic_loss, clip_rewards, edges, legal_logits, targets
 from tasks.agents import Agent, Head, initialize, initialize_head
 from tasks.game_batch import GameBatch
@@ -130,6 +131,7 @@ class Games:
         self.module = Agent(*self._options).to(self.device)
         self.layout = Layout.of(self.module, own_head=True)
         self._trunk_layout, self._encoder = self.layout.without_head(), Encoder(self.module)
+        self.acted: Acted | None = None  # of the roll-out played last
         self.imitations = Imitations(self, imitation or Imitation())
 
     def ids(self, which: str) -> tuple[int, ...]:
@@ -174,15 +176,21 @@ class Games:
         """Tasks that walk together, each with the seed of its own head, environments and actions."""
         return GameBatch(self, ids, seeds)
 
-    def policy(self, theta: Tensor, obs: Tensor, legal: Tensor | int) -> tuple[Tensor, Tensor]:
-        """Logits [B, A] and values [B] of observations, uint8 [B, C, H, W], at theta [n]; illegal actions masked."""
-        logits, values = functional_call(self.module, self.layout.unflatten(theta), (obs,))
+    def policy(
+        self, theta: Tensor, obs: Tensor, legal: Tensor | int, known: Sequence[Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Logits [B, A] and values [B] of observations, uint8 [B, C, H, W], at theta [n]; illegal actions masked.
+
+        `known`: What the layers put out for them, as in `tasks.agents.Agent.features`.
+        """
+        logits, values = functional_call(self.module, self.layout.unflatten(theta), (obs, None, known))
         return legal_logits(logits, legal), values
 
     def loss(self, theta: Tensor, batch: Any) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The actor-critic's loss of one task's roll-out at theta [n], and what `actor_critic_loss` records."""
         obs, actions, reward, terminated, truncated, life_lost, valid, legal = batch
-        logits, values = self.policy(theta, obs[:-1].flatten(0, 1), legal)
+        computed = self.acted.known(theta, obs) if self.acted else None
+        logits, values = self.policy(theta, obs[:-1].flatten(0, 1), legal, computed)
         _, last = self.policy(theta.detach(), obs[-1], legal)  # what follows the roll-out is a constant
         logits, values = (x.unflatten(0, actions.shape) for x in (logits, values))
         known = torch.cat([values.detach(), last.unsqueeze(0)])

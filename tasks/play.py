@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,6 +18,8 @@ from envs.film import Filmed
 from envs.vector import EnvironmentProblem, Transition, VectorEnv
 from leap.errors import RunError, UsageError
 from leap.randomness import derive, generator
+from tasks.acted import Acted
+from tasks.agents import Rectify
 
 Make = Callable[[str, int], VectorEnv]
 """Makes E copies of a game: (name, E)."""
@@ -104,10 +107,12 @@ class Play:
         with _as_usage():
             self.obs = stage.env.reset(derive(seed, "environments"))
 
-    def choose(self, module: torch.nn.Module, named: Mapping[str, Tensor]) -> np.ndarray:
-        """Actions [E] drawn from the policy with these parameters."""
+    def choose(
+        self, module: torch.nn.Module, named: Mapping[str, Tensor], rectify: Rectify | None = None
+    ) -> np.ndarray:
+        """Actions [E] drawn from the policy with these parameters; `rectify` as in `tasks.agents.Agent.features`."""
         device = next(iter(named.values())).device
-        logits, _ = functional_call(module, dict(named), (torch.from_numpy(self.obs).to(device),))
+        logits, _ = functional_call(module, dict(named), (torch.from_numpy(self.obs).to(device), rectify))
         return self.draw(logits)
 
     def draw(self, logits: Tensor) -> np.ndarray:
@@ -158,9 +163,19 @@ def drawn(logits: Tensor, stream: torch.Generator) -> Tensor:
     return (torch.rand(len(rows), 1, generator=stream, dtype=torch.float64) >= below).sum(dim=-1)
 
 
-def one_by_one(module: torch.nn.Module, points: Sequence[Mapping[str, Tensor]]) -> Choose:
-    """Each game acts with its own parameters, and its simulators run while the next game chooses."""
-    return lambda plays: (play.choose(module, named) for play, named in zip(plays, points, strict=True))
+def one_by_one(module: torch.nn.Module, points: Sequence[Mapping[str, Tensor]], acted: Acted | None = None) -> Choose:
+    """Each game acts with its own parameters, and its simulators run while the next game chooses.
+
+    `acted` takes what the networks compute, agent step by agent step.
+    """
+    steps = itertools.count()
+
+    def choose(plays: Sequence[Play]) -> Iterator[np.ndarray]:
+        step = next(steps)
+        for game, (play, named) in enumerate(zip(plays, points, strict=True)):
+            yield play.choose(module, named, None if acted is None else acted.rectifier(game, step))
+
+    return choose
 
 
 def together(module: torch.nn.Module, points: Mapping[str, Tensor]) -> Choose:

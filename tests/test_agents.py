@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from envs.tiny import TINY
 from leap.errors import UsageError
 from leap.layout import Layout
+from tasks import agents
 from tasks.agents import NETWORKS, Agent, Head, initialize, initialize_head
 from tasks.games import Games
 
@@ -115,16 +117,25 @@ def test_what_does_not_fit_is_refused() -> None:
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_the_order_of_pictures_in_memory_changes_no_number(network: str) -> None:
+def test_the_order_of_pictures_in_memory_changes_no_number(network: str, monkeypatch: pytest.MonkeyPatch) -> None:
     agent = initialize(Agent((4, 84, 84), 6, network), torch.Generator().manual_seed(0)).double()
     obs = torch.randint(256, (3, 4, 84, 84), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     strides: list[tuple[int, ...]] = []
-    agent.convs[1].register_forward_hook(lambda layer, given, found: strides.append(given[0].stride()))
+    linear = agents._linear
+
+    def watched(x: torch.Tensor, *others: Any) -> torch.Tensor:
+        strides.append(x.stride())
+        return linear(x, *others)
+
+    monkeypatch.setattr(agents, "_linear", watched)
     with torch.no_grad():
         acting = agent.features(obs)
+        noting = agent.features(obs, F.relu)
     learning = agent.features(obs)
+    torch.testing.assert_close(noting, acting, rtol=1e-12, atol=1e-13)
     torch.testing.assert_close(learning.detach(), acting, rtol=1e-12, atol=1e-13)
-    assert [stride[1] == 1 for stride in strides] == [False, True]  # channels last where a gradient is to be had
+    # channels last where a gradient is to be had, or what acting computes is kept for one
+    assert [stride[1] == 1 for stride in strides[1 :: len(agent.convs) + 1]] == [False, True, True]
     together = torch.func.vmap(agent.features)(obs.unsqueeze(1).expand(3, 2, 4, 84, 84))
     torch.testing.assert_close(together[:, 1].detach(), acting, rtol=1e-12, atol=1e-13)
 
@@ -144,7 +155,7 @@ def test_games_act_alike_together_and_one_by_one() -> None:
         tasks = family.batch(ids, seeds)
         theta = 4 * tasks.start(family.initial(0).double().expand(4, -1))  # four times: no longer nearly uniform
         calls: list[int] = []
-        family.module.dense.register_forward_hook(lambda layer, given, found: calls.append(len(found)))  # noqa: B023
+        family.module.register_forward_hook(lambda agent, given, found: calls.append(len(found)))  # noqa: B023
         rolled[acting] = [part for step in range(3) for part in tasks.sample(theta, step)]
         assert len(calls) == 3 * 4 * (1 if acting == "batched" else 4)
     assert len({tuple(part.flatten().tolist()) for part in rolled["batched"][1]}) == 4
@@ -160,7 +171,7 @@ def test_acting_takes_one_thread_where_others_would_spin_and_gives_them_back(
     if policy is not None:
         monkeypatch.setenv("OMP_WAIT_POLICY", policy)
     family, before, seen = tiny("auto"), torch.get_num_threads(), []
-    family.module.dense.register_forward_hook(lambda layer, given, found: seen.append(torch.get_num_threads()))
+    family.module.register_forward_hook(lambda agent, given, found: seen.append(torch.get_num_threads()))
     tasks = family.batch([0], [0])
     try:
         torch.set_num_threads(2)
