@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leap.errors import UsageError
+from tasks.screens import channels_last
 
 Rectify = Callable[[Tensor], Tensor]
 
@@ -110,9 +111,10 @@ class Agent(nn.Module):
             known: What it kept here: layers are not computed again, and have their gradient.
         """
         if obs.device.type == "cpu" and (torch.is_grad_enabled() or rectify is not None):
-            # Channels last in memory: a quarter less time for a gradient here; without one it is no faster.
-            obs = obs.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
-        x = obs.to(self.dense.weight.dtype)
+            # A quarter less time for a gradient here; without one it is no faster.
+            x = channels_last(obs, self.dense.weight.dtype)
+        else:
+            x = obs.to(self.dense.weight.dtype)
         for place, layer in enumerate((*self.convs, self.dense)):
             assert isinstance(layer, nn.Conv2d | nn.Linear)
             # Scaling the weights is the same function for a quarter less time than scaling the pictures.

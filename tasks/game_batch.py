@@ -86,8 +86,11 @@ class GameBatch:
         if self._acted is not None and not self._acted.used:
             self._noting = False  # nobody asked for it: losses of several games are evaluated together, or none is
         self._family.acted = self._acted = None
-        wanted = self._noting and theta.device.type == "cpu" and not self._at_once(theta)
-        return Acted(self.size, self._family.unroll) if wanted else None
+        if not self._noting or theta.device.type != "cpu" or self._at_once(theta):
+            return None
+        if torch.is_inference_mode_enabled() or theta.is_inference():  # torch does not count what is written there
+            return None
+        return Acted(self.size, self._family.unroll)
 
     def _at_once(self, theta: Tensor) -> bool:
         way = self._family.acting

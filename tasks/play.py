@@ -159,8 +159,11 @@ def drawn(logits: Tensor, stream: torch.Generator) -> Tensor:
     """
     rows = logits.cpu().double()
     known = rows.isfinite().all(dim=-1, keepdim=True)
-    below = torch.where(known, rows, 0).softmax(dim=-1).cumsum(dim=-1)[:, :-1]  # the last action takes what is left
-    return (torch.rand(len(rows), 1, generator=stream, dtype=torch.float64) >= below).sum(dim=-1)
+    rows = torch.where(known, rows, 0)
+    # softmax itself would wake torch's other threads for a hundred numbers
+    below = (rows - rows.amax(dim=-1, keepdim=True)).exp().cumsum(dim=-1)
+    level = torch.rand(len(rows), 1, generator=stream, dtype=torch.float64) * below[:, -1:]
+    return (level >= below[:, :-1]).sum(dim=-1)  # the last action takes what is left
 
 
 def one_by_one(module: torch.nn.Module, points: Sequence[Mapping[str, Tensor]], acted: Acted | None = None) -> Choose:

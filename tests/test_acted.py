@@ -120,6 +120,13 @@ def test_games_evaluated_together_compute_and_soon_keep_nothing() -> None:
     assert batch._family.acted is None
 
 
+def test_nothing_is_kept_of_tensors_whose_changes_torch_does_not_count() -> None:
+    family = games()
+    with torch.inference_mode():
+        _, theta, drawn = rolled(family)
+        assert family.acted is None and family.loss(theta[0], task_of(drawn, 0))[0].isfinite()
+
+
 def test_walks_take_it_at_every_step_and_end_where_those_do_that_compute(monkeypatch: pytest.MonkeyPatch) -> None:
     used: list[bool] = []
 
