@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from leap import native
+from tasks.screens import rectified
 
 
 class _Point(NamedTuple):
@@ -68,8 +69,7 @@ class Acted:
         def rectify(x: Tensor) -> Tensor:
             if (place := next(places)) == len(layers):
                 layers.append(_room(x, self._unroll))
-            own: Tensor = layers[place][step * len(x) : (step + 1) * len(x)]
-            return torch.clamp_min(x, 0, out=own)
+            return rectified(x, layers[place][step * len(x) : (step + 1) * len(x)])
 
         return rectify
 

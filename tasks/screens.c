@@ -1,4 +1,4 @@
-/* The order of pictures in memory, for tasks/screens.py: compiled once for each REAL (float or double). */
+/* Passes of an agent that acts, for tasks/screens.py: compiled once for each REAL (float or double). */
 
 #include <stdint.h>
 
@@ -22,5 +22,12 @@ int lay(int threads, const uint8_t *from, REAL *to, long B, long C, long P) {
         default: one(planes, pixels, C, P);
         }
     }
+    return 0;
+}
+
+/* max(from, 0) [n]; NaN stays */
+int rectify(int threads, const REAL *from, REAL *to, long n) {
+#pragma omp parallel for simd num_threads(n < FEW ? 1 : threads)
+    for (long k = 0; k < n; k++) to[k] = from[k] < 0 ? 0 : from[k];
     return 0;
 }

@@ -1,4 +1,4 @@
-"""Pictures laid out in one pass are those that torch lays out in two."""
+"""An agent's passes in C do what torch's do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tasks.screens import channels_last
+from tasks.screens import channels_last, rectified
 
 
 def pictures(*shape: int) -> Tensor:
@@ -35,3 +35,21 @@ def test_what_c_does_not_serve_is_laid_out_all_the_same(kind: torch.dtype) -> No
         assert torch.equal(channels_last(own, to), by_torch(own, to))
     mapped = torch.func.vmap(lambda own: channels_last(own, torch.float32))(given.expand(3, 2, 4, 6, 6))
     assert torch.equal(mapped[2], by_torch(given, torch.float32))
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 5), (2, 3, 4, 5), (70, 16, 40, 40)])
+@pytest.mark.parametrize("order", ["plain", "channels last", "strided"])
+def test_rectifying(shape: tuple[int, ...], order: str, dtype: torch.dtype) -> None:
+    x = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).to(dtype)
+    x.view(-1)[:2] = torch.tensor([torch.nan, -0.0])
+    if order == "channels last" and x.dim() == 4:
+        x = x.contiguous(memory_format=torch.channels_last)
+    if order == "strided":
+        x = torch.stack([x, x], dim=-1)[..., 0]
+    rows = x.new_full((3 * len(x), *x.shape[1:]), 7.0)
+    if order == "channels last" and x.dim() == 4:
+        rows = rows.contiguous(memory_format=torch.channels_last)
+    own = rows[len(x) : 2 * len(x)]
+    assert rectified(x, own) is own
+    torch.testing.assert_close(own, x.relu(), rtol=0, atol=0, equal_nan=True)
+    assert bool((rows[: len(x)] == 7).all()) and bool((rows[2 * len(x) :] == 7).all())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import math
 import random
-import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -58,7 +57,7 @@ class Spread(NamedTuple):
 
 
 class Timing(NamedTuple):
-    """Median seconds of a contender, and their ratio to the reference's median."""
+    """Median seconds of a contender, and the median of their ratios to the reference's."""
 
     name: str
     seconds: Spread
@@ -182,9 +181,9 @@ def _no_collection() -> Iterator[None]:
 
 
 def summarize(times: Mapping[str, Sequence[float]], reference: str, *, seed: int = 0) -> list[Timing]:
-    r"""Medians and their ratios to the reference, with intervals.
+    r"""Medians, and median ratios to the reference, with intervals.
 
-    .. math:: r_c = \mathrm{median}_i(t_{c,i}) \,/\, \mathrm{median}_i(t_{\mathrm{ref},i})
+    .. math:: r_c = \mathrm{median}_i(t_{c,i} \,/\, t_{\mathrm{ref},i})
 
     Args:
         times: From `measure`: seconds by name, one a round.
@@ -192,9 +191,8 @@ def summarize(times: Mapping[str, Sequence[float]], reference: str, *, seed: int
         seed: Of the resampling.
 
     Returns:
-        A `Timing` a name, in the order of `times`. Intervals are the 2.5 and 97.5 percentiles over rounds drawn with
-        replacement; a round is drawn as a whole, so what slows a round cancels in the ratio. With fewer than
-        `LEAST_ROUNDS` rounds there is no interval.
+        A `Timing` a name, in the order of `times`. What slows a round cancels in its ratio. Intervals are the 2.5 and
+        97.5 percentiles over rounds drawn with replacement; with fewer than `LEAST_ROUNDS` rounds there is none.
 
     Raises:
         ValueError: an unknown reference, no rounds, unequal numbers of rounds, or a time that is not positive and
@@ -209,24 +207,19 @@ def summarize(times: Mapping[str, Sequence[float]], reference: str, *, seed: int
     Reference: Efron 1979, https://doi.org/10.1214/aos/1176344552.
     """
     _check(times, reference)
-    base, rounds = times[reference], len(times[reference])
+    base, rounds = np.asarray(times[reference]), len(times[reference])
     draws = None
     if rounds >= LEAST_ROUNDS:
         draws = np.random.default_rng(derive(seed, "bootstrap")).integers(rounds, size=(RESAMPLES, rounds))
-    found = []
-    for name, own in times.items():
-        one, other = statistics.median(own), statistics.median(base)
-        if draws is None:
-            found.append(Timing(name, Spread(one, None, None), Spread(one / other, None, None), rounds))
-            continue
-        medians = np.median(np.asarray(own)[draws], axis=1)
-        ratios = medians / np.median(np.asarray(base)[draws], axis=1)
-        found.append(Timing(name, _spread(one, medians), _spread(one / other, ratios), rounds))
-    return found
+    rows = {name: np.asarray(own) for name, own in times.items()}
+    return [Timing(name, _median(own, draws), _median(own / base, draws), rounds) for name, own in rows.items()]
 
 
-def _spread(value: float, resampled: np.ndarray) -> Spread:
-    low, high = np.quantile(resampled, [0.025, 0.975])
+def _median(numbers: np.ndarray, draws: np.ndarray | None) -> Spread:
+    value = float(np.median(numbers))
+    if draws is None:
+        return Spread(value, None, None)
+    low, high = np.quantile(np.median(numbers[draws], axis=1), [0.025, 0.975])
     return Spread(value, float(low), float(high))
 
 

@@ -31,9 +31,9 @@ OPTIONS = [
 USAGE = "leap bench [--rows NAME ...] [--seconds S] [--out FILE.json] [--compare OLD.json]"
 CLOCK_NAMES = ("wall", "cpu")
 ABOUT = (
-    "Measure the contenders of each row in turns, in one process, after warm-up: medians, ratios to the row's "
-    "reference with 95% intervals over rounds, memory in a process of its own, goals and whether they are met. "
-    "Threads: OMP_NUM_THREADS."
+    "Measure the contenders of each row in turns, in one process, after warm-up: median seconds, median ratios to the "
+    "row's reference round by round, with 95% intervals, memory in a process of its own, goals and whether they are "
+    "met. Threads: OMP_NUM_THREADS."
 )
 
 
