@@ -140,8 +140,7 @@ class WandbTracker:
     def __init__(self, run: Any, say: Callable[[str], None], kept: Path | None = None) -> None:
         self._run: Any = run
         self._say, self._kept = say, kept
-        self._step = 0
-        self._prefixes: set[str] = set()
+        self._step, self._prefixes = 0, set[str]()
         self._attempt("define_metric", lambda: self._axes(("train", "meta", "time")))
 
     def log(self, metrics: Mapping[str, Any], step: int) -> None:
@@ -179,8 +178,7 @@ class WandbTracker:
         try:
             action()
         except Exception as error:
-            kept = _folder(self._run)
-            self._run = None
+            kept, self._run = _folder(self._run), None
             sent = f" What wandb has so far can be sent with: wandb sync {kept}" if kept else ""
             lost = f"wandb failed in {what} ({_cause(error)}); the run goes on, recorded in its own files alone."
             self._say(Trouble(lost + sent))
