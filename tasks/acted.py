@@ -9,14 +9,14 @@ everything else is computed.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from leap import native
-from tasks.screens import rectified
+from tasks.screens import Room, new
 
 
 class _Point(NamedTuple):
@@ -48,10 +48,10 @@ class Acted:
         >>> theta, obs = torch.zeros(1, 2), torch.zeros(1, 3, 4, dtype=torch.uint8)
         >>> acted = Acted(games=1, unroll=2)
         >>> for step in (1.0, -1.0):
-        ...     found = acted.rectifier(0, int(step < 0))(torch.full((4, 5), step))
+        ...     found = acted.room(0, int(step < 0))((4, 5), torch.float32).fill_(step)
         >>> acted.hold(theta, obs)
         >>> [layer.sum(dim=1) for layer in acted.known(theta[0], obs[0])]
-        [tensor([5., 5., 5., 5., 0., 0., 0., 0.])]
+        [tensor([ 5.,  5.,  5.,  5., -5., -5., -5., -5.])]
         >>> acted.known(theta[0].clone(), obs[0]) is None
         True
     """
@@ -62,16 +62,17 @@ class Acted:
         self._layers: list[list[Tensor]] = [[] for _ in range(games)]  # by game, [L E, ...] each
         self._points: list[tuple[_Point, _Point]] = []
 
-    def rectifier(self, game: int, step: int) -> Callable[[Tensor], Tensor]:
-        """Rectifies what the layers of a game compute at an agent step, one after another, into the room kept here."""
+    def room(self, game: int, step: int) -> Room:
+        """Where the layers of a game, one after another, put what they compute at an agent step."""
         layers, places = self._layers[game], itertools.count()
 
-        def rectify(x: Tensor) -> Tensor:
+        def room(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+            count, *own = shape
             if (place := next(places)) == len(layers):
-                layers.append(_room(x, self._unroll))
-            return rectified(x, layers[place][step * len(x) : (step + 1) * len(x)])
+                layers.append(new((self._unroll * count, *own), dtype))
+            return layers[place][step * count : (step + 1) * count]
 
-        return rectify
+        return room
 
     def hold(self, theta: Tensor, obs: Tensor) -> None:
         """The roll-out is over: theta [T, n] and its observations [T, L + 1, ...]."""
@@ -85,10 +86,3 @@ class Acted:
                     self.used = True
                     return layers
         return None
-
-
-def _room(x: Tensor, steps: int) -> Tensor:
-    """For so many tensors like this one, in its order in memory."""
-    last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
-    order = torch.channels_last if last else torch.contiguous_format
-    return torch.empty((steps * len(x), *x.shape[1:]), dtype=x.dtype, memory_format=order)

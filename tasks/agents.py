@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -17,9 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leap.errors import UsageError
-from tasks.screens import channels_last
-
-Rectify = Callable[[Tensor], Tensor]
+from tasks.screens import Convolution, Room, channels_last, encoded, new, rectified
 
 
 class Conv(NamedTuple):
@@ -97,41 +95,60 @@ class Agent(nn.Module):
         self.head = Head(design.width, actions)
 
     def forward(
-        self, obs: Tensor, rectify: Rectify | None = None, known: Sequence[Tensor] | None = None
+        self, obs: Tensor, room: Room | None = None, known: Sequence[Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
         """Logits [B, A] and values [B] of observations, uint8 [B, C, H, W]; the rest as in `features`."""
-        return self.head(self.features(obs, rectify, known))
+        return self.head(self.features(obs, room, known))
 
-    def features(self, obs: Tensor, rectify: Rectify | None = None, known: Sequence[Tensor] | None = None) -> Tensor:
+    def features(self, obs: Tensor, room: Room | None = None, known: Sequence[Tensor] | None = None) -> Tensor:
         """What the head sees, [B, width].
 
         Args:
             obs: Observations, uint8 [B, C, H, W].
-            rectify: Stands for the rectifier and keeps what it returns; layer by layer.
-            known: What it kept here: layers are not computed again, and have their gradient.
+            room: Where layers, one after another, put what they compute; without derivatives.
+            known: What they put there: layers are not computed again, and have their gradient.
         """
-        if obs.device.type == "cpu" and (torch.is_grad_enabled() or rectify is not None):
-            # A quarter less time for a gradient here; without one it is no faster.
-            x = channels_last(obs, self.dense.weight.dtype)
-        else:
-            x = obs.to(self.dense.weight.dtype)
-        for place, layer in enumerate((*self.convs, self.dense)):
-            assert isinstance(layer, nn.Conv2d | nn.Linear)
-            # Scaling the weights is the same function for a quarter less time than scaling the pictures.
-            weight = layer.weight if place else layer.weight / 255
-            strides = (layer.stride, layer.padding) if isinstance(layer, nn.Conv2d) else (None, None)
-            given = (x if strides[0] else x.flatten(1), weight, layer.bias, *strides)
-            x = (rectify or F.relu)(_linear(*given)) if known is None else _Known.apply(known[place], *given)
+        convs, dense = self._convolutions(), self.dense
+        if known is not None:
+            x = channels_last(obs, dense.weight.dtype)
+            for conv, out in zip(convs, known, strict=False):
+                x = _Known.apply(out, x, *conv)
+            found: Tensor = _Known.apply(known[-1], x.flatten(1), dense.weight, dense.bias, None, None)
+            return found
+        encoding = encoded(obs, convs, room or new)
+        if encoding is None:
+            encoding = self._encoded(obs, convs, room)
+        return _rectified(F.linear(encoding.flatten(1), dense.weight, dense.bias), room)
+
+    def _encoded(self, obs: Tensor, convs: Sequence[Convolution], room: Room | None) -> Tensor:
+        """`tasks.screens.encoded` by torch."""
+        dtype = self.dense.weight.dtype
+        # A quarter less time for a gradient on a CPU; without one it is no faster.
+        ordered = obs.device.type == "cpu" and (torch.is_grad_enabled() or room is not None)
+        x = channels_last(obs, dtype) if ordered else obs.to(dtype)
+        for conv in convs:
+            x = _rectified(F.conv2d(x, *conv), room)
         return x
 
+    def _convolutions(self) -> list[Convolution]:
+        found: list[Convolution] = []
+        for conv in self.convs:
+            assert isinstance(conv, nn.Conv2d) and conv.bias is not None
+            # Scaling the weights is the same function for a quarter less time than scaling the pictures.
+            weight = conv.weight if found else conv.weight / 255
+            found.append(Convolution(weight, conv.bias, conv.stride[0], int(conv.padding[0])))
+        return found
 
-def _linear(x: Tensor, weight: Tensor, bias: Tensor, stride: Any, padding: Any) -> Tensor:
-    """A convolution, or a dense layer where there is no stride."""
-    return F.linear(x, weight, bias) if stride is None else F.conv2d(x, weight, bias, stride, padding)
+
+def _rectified(x: Tensor, room: Room | None) -> Tensor:
+    return F.relu(x) if room is None else rectified(x, room(x.shape, x.dtype))
 
 
 class _Known(torch.autograd.Function):
-    """`_linear` and the rectifier where their output is known; their derivatives, of any order."""
+    """A convolution, or a dense layer where there is no stride, and the rectifier, where their output is known.
+
+    Has derivatives of any order.
+    """
 
     @staticmethod
     def forward(ctx: Any, out: Tensor, x: Tensor, weight: Tensor, bias: Tensor, stride: Any, padding: Any) -> Tensor:
@@ -148,7 +165,7 @@ class _Known(torch.autograd.Function):
             of_x = grad @ weight if need[0] else None
             return None, of_x, grad.T @ x, grad.sum(dim=0), None, None
         found = torch.ops.aten.convolution_backward(
-            grad, x, weight, [len(weight)], stride, padding, [1, 1], False, [0, 0], 1, need
+            grad, x, weight, [len(weight)], [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1, need
         )
         return None, *found, None, None
 

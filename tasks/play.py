@@ -19,7 +19,7 @@ from envs.vector import EnvironmentProblem, Transition, VectorEnv
 from leap.errors import RunError, UsageError
 from leap.randomness import derive, generator
 from tasks.acted import Acted
-from tasks.agents import Rectify
+from tasks.screens import Room
 
 Make = Callable[[str, int], VectorEnv]
 """Makes E copies of a game: (name, E)."""
@@ -107,12 +107,10 @@ class Play:
         with _as_usage():
             self.obs = stage.env.reset(derive(seed, "environments"))
 
-    def choose(
-        self, module: torch.nn.Module, named: Mapping[str, Tensor], rectify: Rectify | None = None
-    ) -> np.ndarray:
-        """Actions [E] drawn from the policy with these parameters; `rectify` as in `tasks.agents.Agent.features`."""
+    def choose(self, module: torch.nn.Module, named: Mapping[str, Tensor], room: Room | None = None) -> np.ndarray:
+        """Actions [E] drawn from the policy with these parameters; `room` as in `tasks.agents.Agent.features`."""
         device = next(iter(named.values())).device
-        logits, _ = functional_call(module, dict(named), (torch.from_numpy(self.obs).to(device), rectify))
+        logits, _ = functional_call(module, dict(named), (torch.from_numpy(self.obs).to(device), room))
         return self.draw(logits)
 
     def draw(self, logits: Tensor) -> np.ndarray:
@@ -176,7 +174,7 @@ def one_by_one(module: torch.nn.Module, points: Sequence[Mapping[str, Tensor]], 
     def choose(plays: Sequence[Play]) -> Iterator[np.ndarray]:
         step = next(steps)
         for game, (play, named) in enumerate(zip(plays, points, strict=True)):
-            yield play.choose(module, named, None if acted is None else acted.rectifier(game, step))
+            yield play.choose(module, named, None if acted is None else acted.room(game, step))
 
     return choose
 

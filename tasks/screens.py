@@ -1,16 +1,96 @@
-"""Passes of an agent that acts on a CPU, in C (screens.c): so short that torch spends its time on waking threads."""
+"""What an agent does before it acts on a CPU, in C (screens.c): so short that torch spends its time on waking threads.
+
+Each function here has its like in torch's calls beside it or where it is used, which serve where C cannot.
+"""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from leap import native
 
-_ARGUMENTS = {"lay": (2, 3), "rectify": (2, 1)}  # pointers and whole numbers
+Room = Callable[[Sequence[int], torch.dtype], Tensor]
+"""Memory for what a layer puts out, by shape and type; in the order `channels_last` where it has four dimensions."""
+VECTOR = 16  # `encode` takes filters by so many
+_SOURCE = Path(__file__).with_name("screens.c")
+
+
+class Convolution(NamedTuple):
+    """A convolution that a rectifier follows: filters [F, C, k, k] and bias [F]."""
+
+    weight: Tensor
+    bias: Tensor
+    stride: int
+    padding: int
+
+    def size(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """What becomes of [B, C, H, W]: [B, F, h, w]."""
+        count, _, *sides = shape
+        kernel = self.weight.shape[-1]
+        return count, len(self.weight), *(1 + (side + 2 * self.padding - kernel) // self.stride for side in sides)
+
+
+def new(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """A `Room` of its own for every layer."""
+    order = torch.channels_last if len(shape) == 4 else torch.contiguous_format
+    return torch.empty(tuple(shape), dtype=dtype, memory_format=order)
+
+
+def encoded(pictures: Tensor, layers: Sequence[Convolution], room: Room = new) -> Tensor | None:
+    """Bytes [B, C, H, W] through convolutions with a rectifier each, in one pass: the last one's output, in `room`.
+
+    None, and nothing is asked of `room`, where C does not serve: derivatives are wanted, another type or order of
+    memory, filters that are no multiple of 16, a processor without vectors of 512 bits.
+
+    Example:
+        >>> ones = Convolution(torch.ones(16, 1, 2, 2), torch.zeros(16), stride=2, padding=0)
+        >>> found = encoded(torch.ones(1, 1, 4, 4, dtype=torch.uint8), [ones])
+        >>> found is None or bool((found == 4).all())
+        True
+    """
+    call = _encoder(layers[0].weight.dtype) if _serves(pictures, layers) else None
+    if call is None:
+        return None
+    through, plan = [pictures], []  # all are held until C has written there
+    for own in layers:
+        _, *given = through[-1].shape
+        through.append(room(own.size(through[-1].shape), own.weight.dtype))
+        addresses = (part.data_ptr() for part in (own.weight, own.bias, through[-1]))
+        plan.append((*addresses, *given, *own.weight.shape[::3], own.stride, own.padding))
+    call("encode", (pictures, torch.tensor(plan)), len(plan), len(pictures))
+    return through[-1]
+
+
+def _serves(pictures: Tensor, layers: Sequence[Convolution]) -> bool:
+    if not (native.unwatched() and pictures.is_cpu and pictures.dtype == torch.uint8 and pictures.is_contiguous()):
+        return False
+    dtype, wanted, shape = layers[0].weight.dtype, torch.is_grad_enabled(), tuple(pictures.shape)
+    for own in layers:
+        for part in own[:2]:
+            if not (part.is_cpu and part.dtype == dtype and part.is_contiguous()) or (wanted and part.requires_grad):
+                return False
+            if forward_ad.unpack_dual(part).tangent is not None:
+                return False
+        filters, *window = own.weight.shape
+        if filters % VECTOR or len(own.bias) != filters or window != [shape[1], window[-1], window[-1]]:
+            return False
+        shape = own.size(shape)
+    return min(shape) > 0
+
+
+@functools.cache
+def _encoder(dtype: torch.dtype) -> native.Functions | None:
+    if dtype not in native.KINDS:
+        return None
+    found = native.library(_SOURCE, *native.KINDS[dtype])
+    return native.Functions(found, {"encode": (2, 2)}) if found is not None and found.worthwhile() else None
 
 
 def channels_last(pictures: Tensor, dtype: torch.dtype) -> Tensor:
@@ -28,7 +108,7 @@ def channels_last(pictures: Tensor, dtype: torch.dtype) -> Tensor:
     call = _functions(dtype) if bytes_ and native.unwatched() else None
     if call is None:
         return pictures.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2).to(dtype)
-    found = torch.empty(pictures.shape, dtype=dtype, memory_format=torch.channels_last)
+    found = new(pictures.shape, dtype)
     call("lay", (pictures, found), *pictures.shape[:2], pictures.shape[2:].numel())
     return found
 
@@ -53,4 +133,4 @@ def rectified(x: Tensor, out: Tensor) -> Tensor:
 def _functions(dtype: torch.dtype) -> native.Functions | None:
     if dtype not in native.KINDS:
         return None
-    return native.functions(Path(__file__).with_name("screens.c"), dtype, _ARGUMENTS)
+    return native.functions(_SOURCE, dtype, {"lay": (2, 3), "rectify": (2, 1)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from tasks.actor_critic import actor_critic_loss
 from tasks.agents import NETWORKS, Agent, initialize
 from tasks.game_batch import GameBatch
 from tasks.games import Games
+from tasks.screens import new
 
 
 def games(**settings: Any) -> Games:
@@ -60,12 +62,12 @@ def test_layers_whose_output_is_known_have_their_derivatives(network: str) -> No
     obs = torch.randint(256, (2, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     kept: list[Tensor] = []
 
-    def rectify(x: Tensor) -> Tensor:
-        kept.append(x.relu())
+    def room(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        kept.append(new(shape, dtype))
         return kept[-1]
 
     with torch.no_grad():
-        agent(obs, rectify)
+        agent(obs, room)
     parameters = list(agent.parameters())
     directions = [torch.randn(p.shape, dtype=p.dtype, generator=torch.Generator().manual_seed(2)) for p in parameters]
     found = []

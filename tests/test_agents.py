@@ -16,6 +16,7 @@ from leap.layout import Layout
 from tasks import agents
 from tasks.agents import NETWORKS, Agent, Head, initialize, initialize_head
 from tasks.games import Games
+from tasks.screens import new
 
 
 @pytest.mark.parametrize(
@@ -120,22 +121,25 @@ def test_what_does_not_fit_is_refused() -> None:
 def test_the_order_of_pictures_in_memory_changes_no_number(network: str, monkeypatch: pytest.MonkeyPatch) -> None:
     agent = initialize(Agent((4, 84, 84), 6, network), torch.Generator().manual_seed(0)).double()
     obs = torch.randint(256, (3, 4, 84, 84), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    strides: list[tuple[int, ...]] = []
-    linear = agents._linear
+    last: list[bool] = []
+    convolution = F.conv2d
 
     def watched(x: torch.Tensor, *others: Any) -> torch.Tensor:
-        strides.append(x.stride())
-        return linear(x, *others)
+        last.append(x.stride(1) == 1)
+        return convolution(x, *others)
 
-    monkeypatch.setattr(agents, "_linear", watched)
+    monkeypatch.setattr(F, "conv2d", watched)
     with torch.no_grad():
+        in_c = agent.features(obs)
+        last.clear()
+        monkeypatch.setattr(agents, "encoded", lambda *given: None)
         acting = agent.features(obs)
-        noting = agent.features(obs, F.relu)
+        noting = agent.features(obs, new)
     learning = agent.features(obs)
-    torch.testing.assert_close(noting, acting, rtol=1e-12, atol=1e-13)
-    torch.testing.assert_close(learning.detach(), acting, rtol=1e-12, atol=1e-13)
+    for found in (in_c, noting, learning.detach()):
+        torch.testing.assert_close(found, acting, rtol=1e-12, atol=1e-13)
     # channels last where a gradient is to be had, or what acting computes is kept for one
-    assert [stride[1] == 1 for stride in strides[1 :: len(agent.convs) + 1]] == [False, True, True]
+    assert last[:: len(agent.convs)] == [False, True, True]
     together = torch.func.vmap(agent.features)(obs.unsqueeze(1).expand(3, 2, 4, 84, 84))
     torch.testing.assert_close(together[:, 1].detach(), acting, rtol=1e-12, atol=1e-13)
 
