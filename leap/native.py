@@ -93,7 +93,7 @@ def _library(source: Path, definitions: tuple[str, ...], by: str) -> ctypes.CDLL
         return None
     try:
         options = (*FLAGS, *PARALLEL, *(f"-D{definition}" for definition in definitions))
-        text = source.read_bytes()
+        text = b"".join(path.read_bytes() for path in (source, *sorted(source.parent.glob("*.h"))))
         digest = hashlib.sha256("\n".join((*options, by, _processor())).encode() + text).hexdigest()
         kept = cache_folder() / "native" / f"{source.stem}-{digest[:32]}.so"
         found = _kept(kept) or _compiled(source, options, kept)

@@ -12,18 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WIDE 64
-#define N (WIDE / (long)sizeof(REAL))
-typedef REAL Real __attribute__((vector_size(WIDE)));
-typedef LANE Lane __attribute__((vector_size(WIDE)));
+#include "vectors.h"
+
 typedef uint8_t Byte __attribute__((vector_size(WIDE / sizeof(REAL))));
 
-static inline Real load(const REAL *from) {
-    Real v;
-    memcpy(&v, from, sizeof v);
-    return v;
-}
-static inline void store(REAL *to, Real v) { memcpy(to, &v, sizeof v); }
 static inline Real either(Lane where, Real a, Real b) { return (Real)(((Lane)a & where) | ((Lane)b & ~where)); }
 static inline Lane corners(const uint8_t *from) {
     Byte v;

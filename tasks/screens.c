@@ -9,28 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vectors.h"
+
 #define FEW (1L << 20) /* numbers that one thread writes sooner than another one wakes */
-#define WIDE 64
-#define N (WIDE / (long)sizeof(REAL))
 #define SUMS 24 /* vectors that stay in registers, of 32 */
-typedef REAL Real __attribute__((vector_size(WIDE)));
-typedef LANE Lane __attribute__((vector_size(WIDE)));
-
-static inline Real load(const REAL *from) {
-    Real v;
-    memcpy(&v, from, sizeof v);
-    return v;
-}
-static inline void store(REAL *to, Real v) { memcpy(to, &v, sizeof v); }
-
-/* Whether registers are wide enough for `encode` to be quicker than a library's convolutions. */
-int worthwhile(void) {
-#ifdef __AVX512F__
-    return 1;
-#else
-    return 0;
-#endif
-}
 
 static inline __attribute__((always_inline)) void one(const uint8_t *from, REAL *to, long C, long P, long plane) {
     for (long p = 0; p < P; p++)

@@ -12,31 +12,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WIDE 64
-#define N (WIDE / (long)sizeof(REAL))
-typedef REAL Real __attribute__((vector_size(WIDE)));
+#include "vectors.h"
 
 #define TILES 48 /* of a block, a multiple of ROWS */
 #define ROWS 4   /* of a product at a time, by four vectors */
 #define GROUPS 4 /* of blocks, whose sums are taken apart */
 /* From one of a block's 16 matrices to the next: no power of two, or all meet in one place of the caches. */
 #define PLANE(C) (TILES * (C) + 2 * N)
-
-static inline Real load(const REAL *from) {
-    Real v;
-    memcpy(&v, from, sizeof v);
-    return v;
-}
-static inline void store(REAL *to, Real v) { memcpy(to, &v, sizeof v); }
-
-/* Whether registers are wide enough for this to be quicker than a library's convolution. */
-int worthwhile(void) {
-#ifdef __AVX512F__
-    return 1;
-#else
-    return 0;
-#endif
-}
 
 /* ---- transforms */
 

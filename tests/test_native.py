@@ -64,7 +64,7 @@ def test_what_is_kept_is_not_compiled_again(source: Path, monkeypatch: pytest.Mo
     assert again is not None and again.answer() == 42
 
 
-@pytest.mark.parametrize("change", ["source", "compiler", "processor"])
+@pytest.mark.parametrize("change", ["source", "header", "compiler", "processor"])
 def test_another_source_compiler_or_processor_has_a_library_of_its_own(
     change: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,6 +72,8 @@ def test_another_source_compiler_or_processor_has_a_library_of_its_own(
     forget()
     if change == "source":
         source.write_text("int answer(void) { return ANSWER + 1; }\n")
+    elif change == "header":  # which other files beside it may include
+        source.with_name("one.h").write_text("#define ONE 1\n")
     elif change == "compiler":
         monkeypatch.setattr(native, "compiler", functools.cache(lambda: "another 1.0"))
     else:
