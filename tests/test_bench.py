@@ -244,6 +244,15 @@ def test_a_goal_may_be_about_two_contenders_neither_of_them_the_reference() -> N
     assert [(goal["value"], goal["verdict"]) for goal in found["goals"]] == [(0.5, "met"), (2.0, "missed")]
 
 
+def test_of_several_references_the_fastest_over_all_rounds_is_the_one() -> None:
+    clock = Clock()
+    disturbed = clock.work(9.0, 9.0, 1.0)  # to warm up, in the first round, and ever after
+    contenders = [Contender("a", disturbed), Contender("b", clock.work(4.0)), Contender("c", clock.work(0.5))]
+    found = carry_out(Row(contenders, ["b", "a"], {}), seconds=60.0, clock=clock)
+    assert found["reference"] == "a" and found["results"]["a"]["times"][0] == 9.0
+    assert found["results"]["c"]["ratio"]["value"] == 0.5
+
+
 def test_comparing_prints_what_moved_beyond_both_intervals() -> None:
     old = document(1.5)
     assert comparison.compare(old, document(1.5)) == comparison.Comparison([], [])

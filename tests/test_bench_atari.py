@@ -56,10 +56,11 @@ def test_the_row_holds_us_to_the_fastest_rival_and_tells_parts() -> None:
     slow, fast, other = Learner(0.05), Learner(0.01), Learner(0)
     peers = {"slow": lambda: slow, "fast": lambda: fast, "other": lambda: other}
     row = rows_atari.atari_row(work(peers, ["slow", "fast"]))
-    assert row.reference == "fast" and row.setting["agent steps"] == 2 * 3 * 4
+    assert row.setting["agent steps"] == 2 * 3 * 4
     assert [goal.most for goal in row.goals] == [1 / 1.6] * 2
     found = carry_out(row, seconds=0.01)
-    assert set(slow.learned) == {12} and len(slow.learned) % 2 == 0
+    assert found["reference"] == "fast"
+    assert slow.learned == [12] * 4  # a slice before, and one that is timed
     parts = {name: spent["seconds"]["value"] for name, spent in found["results"].items() if ": " in name}
     whole = found["results"][rows_atari.WITH]["seconds"]["value"]
     assert sum(parts.values()) == pytest.approx(whole, rel=0.05)
@@ -118,7 +119,7 @@ def test_sb3_learns_with_our_network_and_settings() -> None:
     before = [p.detach().clone() for p in model.policy.parameters()]
     row = rows_atari.atari_row(work({"SB3": lambda: model}, ["SB3"]))
     carry_out(row, seconds=0.01)
-    assert env.steps == model.num_timesteps == 4 * 24  # two before, one to warm, one round
+    assert env.steps == model.num_timesteps == 2 * 24  # one to warm, one round
     assert any(not torch.equal(a, b) for a, b in zip(before, model.policy.parameters(), strict=True))
 
 

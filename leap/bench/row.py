@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -58,7 +59,7 @@ class Row:
 
     Attributes:
         contenders: Timed in turns.
-        reference: The one that ratios are taken to.
+        reference: The one that ratios are taken to; of several, the one whose median over all rounds is the least.
         setting: Sizes that two measurements must share to be comparable.
         goals: What is aimed at.
         figures: What else is measured, once.
@@ -66,7 +67,7 @@ class Row:
     """
 
     contenders: Sequence[Contender]
-    reference: str
+    reference: str | Sequence[str]
     setting: Mapping[str, Any]
     goals: Sequence[Goal] = ()
     figures: Sequence[Figure] = field(default=())
@@ -103,12 +104,14 @@ def carry_out(
     def beside(reference: str) -> dict[str, Timing]:
         return {timing.name: timing for timing in summarize(times, reference, seed=seed)}
 
-    timings = beside(row.reference)
+    rivals = [row.reference] if isinstance(row.reference, str) else row.reference
+    reference = min(rivals, key=lambda name: statistics.median(times[name]))
+    timings = beside(reference)
     figures = {figure.name: {"value": float(figure.measure()), "unit": figure.unit} for figure in row.figures}
     return {
         "setting": dict(row.setting),
-        "reference": row.reference,
-        "rounds": len(times[row.reference]),
+        "reference": reference,
+        "rounds": len(times[reference]),
         "load": load,
         "results": {
             name: {"seconds": timing.seconds._asdict(), "ratio": timing.ratio._asdict(), "times": times[name]}

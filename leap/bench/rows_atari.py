@@ -15,7 +15,7 @@ from leap.batching import Execution
 from leap.bench import sb3
 from leap.bench.row import Goal, Row, synchronizer
 from leap.bench.rows_walk import Stopwatch, TimedTasks, timed_fold, timed_update
-from leap.bench.timing import Clock, Contender, run_through
+from leap.bench.timing import Clock, Contender
 from leap.optim import Optimizer, clipped, rmsprop
 from leap.walk import Fold, paces
 
@@ -156,15 +156,14 @@ def atari_row(work: Workload, device: str = "cpu", clock: Clock = time.perf_coun
             yield model.learn(work.agent_steps, reset_num_timesteps=False)
 
     contenders = [Contender(name, partial(learn, model)) for name, model in models.items()]
-    fastest = _fastest([contender for contender in contenders if contender.name in work.rivals])
     for name, folds in ((WITHOUT, {}), (WITH, {"leap": learners.leap("energy")})):
         contenders.append(_ours(name, folds, lambda: Onward(work, 0, device, clock)))
     goals = [
         Goal(f"{work.least} times SB3's agent steps a second", name, "ratio", 1 / work.least, threads=2)
         for name in (WITHOUT, WITH)
     ]
-    setting = {"agent steps": work.agent_steps * (work.slice // work.turn), "reference": fastest, **work.setting}
-    return Row(contenders, fastest, setting, goals)
+    setting = {"agent steps": work.agent_steps * (work.slice // work.turn), **work.setting}
+    return Row(contenders, work.rivals, setting, goals)
 
 
 def _ours(name: str, folds: Mapping[str, Fold], begin: Callable[[], Onward]) -> Contender:
@@ -176,13 +175,3 @@ def _ours(name: str, folds: Mapping[str, Fold], begin: Callable[[], Onward]) -> 
         return slices[0].run(folds)
 
     return Contender(name, run, parts=(lambda: slices[0].parts()) if name == WITH else None)
-
-
-def _fastest(contenders: Sequence[Contender]) -> str:
-    found = {}
-    for contender in contenders:
-        run_through(contender.run)
-        began = time.perf_counter()
-        run_through(contender.run)
-        found[contender.name] = time.perf_counter() - began
-    return min(found, key=lambda name: found[name])
