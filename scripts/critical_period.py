@@ -17,13 +17,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from records import Record, described, kept, spread
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -50,8 +51,6 @@ ALL = "all"  # the deficit that never ends
 EARLY, DECAYED = 0.5, 0.9  # the peak lies before this share of training, and the end below this share of the peak
 TRACES = {"trace_train": "training images", "trace_test": "test images"}
 COLOURS = (GREY, *PALETTE)
-
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -160,30 +159,6 @@ def measurements(family: ImageSets, tasks: ImageBatch, at: Sequence[int], probes
     }
 
 
-def described(protocol: Protocol) -> Record:
-    """The protocol as JSON has it."""
-    return dict(json.loads(json.dumps(asdict(protocol))))
-
-
-def kept(path: Path, protocol: Protocol, make: Callable[[], Record]) -> Record:
-    """A training's record: from its file, or made now and written there, whole or not at all.
-
-    Raises:
-        UsageError: the file is of another protocol, or no record.
-    """
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, (json.dumps(make()) + "\n").encode())
-    try:
-        record: Record = json.loads(path.read_text())
-        there, now = record["protocol"], described(protocol)
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} is damaged ({error}); remove it to train anew") from error
-    if differing := [f"{key}: {there.get(key)!r} there, {now[key]!r} now" for key in now if there.get(key) != now[key]]:
-        raise UsageError(f"{path} was trained differently ({'; '.join(differing)}); name another --out")
-    return record
-
-
 def peak(record: Mapping[str, Any], name: str) -> tuple[float, float, float]:
     """When a trace is highest (a share of training), its last value as a share of that, and the training loss there."""
     values, epochs = record[name], record["epochs"]
@@ -220,11 +195,6 @@ def passes(record: Mapping[str, Any], name: str) -> bool:
 def grouped(records: Sequence[Record]) -> dict[str, list[Record]]:
     """Records by deficit, the seeds in the same order in each."""
     return {d: [r for r in records if r["deficit"] == d] for d in dict.fromkeys(r["deficit"] for r in records)}
-
-
-def spread(values: Sequence[float]) -> Record:
-    """Values with their mean and interval."""
-    return {"values": list(values), **asdict(mean_interval(values))}
 
 
 def table(found: Mapping[str, Any]) -> str:

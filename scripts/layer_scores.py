@@ -25,6 +25,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import torch
+from records import Record, described, kept, spread
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -34,7 +35,6 @@ from leap.layout import Layout
 from leap.measure.problem import TaskData
 from leap.metrics.correlation import pearson, spearman
 from leap.metrics.hscore import h_score_report
-from leap.metrics.statistics import mean_interval
 from leap.optim import cosine, sgd
 from leap.provenance import provenance
 from leap.randomness import derive, generator
@@ -51,8 +51,6 @@ if TYPE_CHECKING:
 CHUNK = 500  # images a forward pass
 GOAL = 0.9
 SCORES = {"h_score": "H", "adjusted": "H above chance", "shrunk": "H, Ledoit-Wolf"}
-
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -183,30 +181,6 @@ def probe(features: Tensor, labels: Tensor, test_features: Tensor, test_labels: 
     }
 
 
-def described(protocol: Protocol) -> Record:
-    """The protocol as JSON has it."""
-    return dict(json.loads(json.dumps(asdict(protocol))))
-
-
-def kept(path: Path, protocol: Protocol, make: Callable[[], Record]) -> Record:
-    """A seed's record: from its file, or made now and written there, whole or not at all.
-
-    Raises:
-        UsageError: the file is of another protocol, or no record.
-    """
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, (json.dumps(make()) + "\n").encode())
-    try:
-        record: Record = json.loads(path.read_text())
-        there, now = record["protocol"], described(protocol)
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} is damaged ({error}); remove it to measure anew") from error
-    if differing := [f"{key}: {there.get(key)!r} there, {now[key]!r} now" for key in now if there.get(key) != now[key]]:
-        raise UsageError(f"{path} was measured differently ({'; '.join(differing)}); name another --out")
-    return record
-
-
 def summary(records: Sequence[Record]) -> Record:
     """Agreement of each score with the probe over layers: a target's value for every seed, with mean and interval."""
     found: Record = {}
@@ -221,11 +195,6 @@ def summary(records: Sequence[Record]) -> Record:
 def agreement(correlation: Callable[[Any, Any], float], table: Mapping[str, Sequence[float]], score: str) -> float:
     """Correlation over layers between a score and minus the log-loss."""
     return correlation(table[score], [-loss for loss in table["log_loss"]])
-
-
-def spread(values: Sequence[float]) -> Record:
-    """Values with their mean and interval."""
-    return {"values": list(values), **asdict(mean_interval(values))}
 
 
 def lines(records: Sequence[Record], found: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ SETTINGS += ["--widths", "4"]
 
 @pytest.fixture
 def script(monkeypatch):
+    monkeypatch.syspath_prepend(PATH.parent)
     spec = importlib.util.spec_from_file_location("critical_period", PATH)
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "critical_period", module)  # dataclasses look their module up
@@ -125,10 +126,10 @@ def test_a_run_end_to_end_and_what_is_there_is_not_trained_again(script, tmp_pat
 def test_records_of_another_protocol_and_damaged_ones_are_refused(script, tmp_path):
     given = [*SETTINGS, "--seeds", "0", "--deficit", "0", "--out", str(tmp_path)]
     script.main(given)
-    with pytest.raises(UsageError, match=r"trained differently \(lr: 0.05 there, 0.1 now\)"):
+    with pytest.raises(UsageError, match=r"made differently \(lr: 0.05 there, 0.1 now\)"):
         script.main([*given, "--lr", "0.1"])
     (tmp_path / "critical-period" / "seed0-deficit-0.json").write_text("{")
-    with pytest.raises(UsageError, match="remove it to train anew"):
+    with pytest.raises(UsageError, match="is damaged .*remove it, and it is made anew"):
         script.main(given)
 
 

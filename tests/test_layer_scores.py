@@ -25,6 +25,7 @@ SETTINGS += ["--channels=2", "--strides", "1", "2", "1", "--grid=1", "--train-si
 
 @pytest.fixture
 def script(monkeypatch):
+    monkeypatch.syspath_prepend(PATH.parent)
     spec = importlib.util.spec_from_file_location("layer_scores", PATH)
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "layer_scores", module)  # dataclasses look their module up
@@ -157,10 +158,10 @@ def test_a_run_end_to_end_and_what_is_there_is_not_measured_again(script, tmp_pa
 def test_records_of_another_protocol_and_damaged_ones_are_refused(script, tmp_path):
     given = [*SETTINGS, "--seeds", "0", "--out", str(tmp_path)]
     script.main(given)
-    with pytest.raises(UsageError, match=r"measured differently \(lr: 0.02 there, 0.1 now\)"):
+    with pytest.raises(UsageError, match=r"made differently \(lr: 0.02 there, 0.1 now\)"):
         script.main([*given, "--lr", "0.1"])
     (tmp_path / "layer-scores" / "seed0.json").write_text("{")
-    with pytest.raises(UsageError, match="remove it to measure anew"):
+    with pytest.raises(UsageError, match="is damaged .*remove it, and it is made anew"):
         script.main(given)
 
 
