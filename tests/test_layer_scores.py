@@ -161,7 +161,7 @@ def test_records_of_another_protocol_and_damaged_ones_are_refused(script, tmp_pa
     with pytest.raises(UsageError, match=r"made differently \(lr: 0.02 there, 0.1 now\)"):
         script.main([*given, "--lr", "0.1"])
     (tmp_path / "layer-scores" / "seed0.json").write_text("{")
-    with pytest.raises(UsageError, match="is damaged .*remove it, and it is made anew"):
+    with pytest.raises(UsageError, match=r"is damaged .*remove it, and it is made anew"):
         script.main(given)
 
 
