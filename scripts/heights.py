@@ -9,9 +9,10 @@ settings, and prints for every metric and height (`leap.heights`):
 - uneven: the largest game's meta-gradient over the smallest's, in norm; median over seeds.
 - rises: lag-1 autocorrelation of the rises of f; median of all walks. White noise in f has -0.5, a trend more.
 
-    python scripts/heights.py tiny-games --seeds 0 1 2 3 4 [--train.inner_steps 50 ...]
+    python scripts/heights.py tiny-games --seeds 0 1 2 3 4 [--gradient-clip 0.5] [--train.inner_steps 50 ...]
 
-Brackets are 95% t-intervals over seeds. Any tasks will do; those that record no return leave out the height `return`.
+With --gradient-clip every row stands a second time, with gradients shortened to that norm before they enter. Brackets
+are 95% t-intervals over seeds. Any tasks will do; those that record no return leave out the height `return`.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ import argparse
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import product
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -37,7 +39,12 @@ from leap.randomness import derive
 from leap.segments import Segment, over_segments
 from leap.walk import Fold, walk
 
-HEAD = ("metric", "height", "loss / parameters", "cosine with Reptile: a walk", "of the means", "uneven", "rises")
+HEAD = (
+    "metric", "height", "gradients", "loss / parameters", "cosine with Reptile: a walk", "of the means", "uneven",
+    "rises",
+)  # fmt: skip
+METRICS: tuple[Literal["energy", "length"], ...] = ("energy", "length")
+Row = tuple[str, ...]  # metric, height, what is done to gradients
 
 
 def rises(name: heights.HeightName) -> Fold:
@@ -62,8 +69,8 @@ def autocorrelation(series: Tensor) -> Tensor:
     return (apart[:, 1:] * apart[:, :-1]).sum(dim=1) / apart.square().sum(dim=1)
 
 
-def walked(settings: Settings, seed: int) -> dict[str, dict[str, Any]]:
-    """By metric and height what one seed says, single numbers or one a game."""
+def walked(settings: Settings, seed: int, clip: float | None) -> dict[Row, dict[str, Any]]:
+    """By metric, height and what is done to gradients: what one seed says, single numbers or one a game."""
     family = build.family(settings, build.device(settings.device))
     ids = list(family.ids("train"))
     tasks = family.batch(ids, [derive(seed, "heights", task) for task in ids])
@@ -72,26 +79,29 @@ def walked(settings: Settings, seed: int) -> dict[str, dict[str, Any]]:
         "execution": build.execution(settings.train.execution, build.device(settings.device)),
     }  # fmt: skip
     names = [name for name in heights.HEIGHTS if name != "return" or settings.tasks.name in ("atari", "tiny_games")]
-    rows: dict[str, tuple[Any, Any]] = {f"{m} {name}": (m, name) for m in ("energy", "length") for name in names}
-    folds = {row: learners.leap(metric, height=name) for row, (metric, name) in rows.items()}
-    folds |= {f"{row} still": still(name, metric) for row, (metric, name) in rows.items()}
-    folds |= {name: rises(name) for name in names} | {"reptile": learners.reptile()}
+    clips = {"as they are": None} | ({} if clip is None else {f"to {clip:g}": clip})
+    rows, folds = list[Row](), {"reptile": learners.reptile()}
+    for metric, name, (told, norm) in product(METRICS, names, clips.items()):
+        rows.append((metric, name, told))
+        folds[" ".join(rows[-1])] = learners.leap(metric, height=name, gradient_clip=norm)
+        folds |= {f"{metric} {name}": still(name, metric), name: rises(name)}
     found = walk(tasks, family.initial(seed), folds=folds, **options).results
-    told = {}
-    for row, (_, name) in rows.items():
-        whole, parameters, reptile = found[row], found[f"{row} still"], found["reptile"]
-        norms = whole.norm(dim=1)
-        told[row] = {
-            "ratio": ((whole - parameters).norm(dim=1) / parameters.norm(dim=1)).tolist(),
-            "apart": float(cosine_similarity(whole, reptile).mean()),
-            "together": float(cosine_similarity(whole.mean(0), reptile.mean(0), dim=0)),
-            "uneven": float(norms.max() / norms.min()),
-            "rises": autocorrelation(found[name]).tolist(),
-        }
-    return told
+    return {row: said(found[" ".join(row)], found[" ".join(row[:2])], found["reptile"], found[row[1]]) for row in rows}
 
 
-def table(seeds: Sequence[dict[str, dict[str, Any]]]) -> list[str]:
+def said(whole: Tensor, parameters: Tensor, reptile: Tensor, rise: Tensor) -> dict[str, Any]:
+    """Of meta-gradients [T, m], their parameter terms, Reptile's, and rises [T, K]."""
+    norms = whole.norm(dim=1)
+    return {
+        "ratio": ((whole - parameters).norm(dim=1) / parameters.norm(dim=1)).tolist(),
+        "apart": float(cosine_similarity(whole, reptile).mean()),
+        "together": float(cosine_similarity(whole.mean(0), reptile.mean(0), dim=0)),
+        "uneven": float(norms.max() / norms.min()),
+        "rises": autocorrelation(rise).tolist(),
+    }
+
+
+def table(seeds: Sequence[dict[Row, dict[str, Any]]]) -> list[str]:
     """All seeds, as lines of text."""
     rows: list[Sequence[str]] = [HEAD]
     for row in seeds[0]:
@@ -101,7 +111,7 @@ def table(seeds: Sequence[dict[str, dict[str, Any]]]) -> list[str]:
                 own[key] += value if isinstance(value, list) else [value]
         ratio = own["ratio"]
         rows.append((
-            *row.split(), f"{median(ratio):.2g} ({min(ratio):.2g} to {max(ratio):.2g})", interval(own["apart"]),
+            *row, f"{median(ratio):.2g} ({min(ratio):.2g} to {max(ratio):.2g})", interval(own["apart"]),
             interval(own["together"]), f"{median(own['uneven']):.1f}", f"{median(own['rises']):.2f}",
         ))  # fmt: skip
     return columns(rows)
@@ -118,11 +128,12 @@ def main(given: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", help="a settings file, or the name of a shipped one")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--gradient-clip", type=float, help="see learner.gradient_clip")
     own, overrides = parser.parse_known_args(given)
     settings = configuration.load(Settings, [own.file], overrides)
     seeds = []
     for seed in own.seeds:
-        seeds.append(walked(settings, seed))
+        seeds.append(walked(settings, seed, own.gradient_clip))
         print(f"seed {seed}", file=sys.stderr)
     print("\n".join(table(seeds)))
 

@@ -27,6 +27,10 @@ from leap.walk import Fold, Step, walk
 K, TASKS, M = 7, 2, 5
 CHOICES: dict[str, dict[str, Any]] = {name: {"height": name} for name in HEIGHTS}
 CHOICES["average of a few"] = {"height": "average", "height_decay": 0.6}
+SHORTENED: dict[str, dict[str, Any]] = {  # some of the gradients that are stored here, and not all
+    "shortened": {"gradient_clip": 2.2},
+    "shortened, scaled": {"gradient_clip": 2.2, "height": "scaled"},
+}
 
 
 class Stored(NamedTuple):
@@ -55,7 +59,7 @@ def folded(fold: Fold, s: Stored) -> Tensor:
 
 def naive(
     s: Stored, metric: str, *, height: str = "loss", height_decay: float = 0.99, stabilizer: bool = True,
-    last_segment: bool = True,
+    last_segment: bool = True, gradient_clip: float = np.inf,
 ) -> np.ndarray:  # fmt: skip
     """Equation 8 task by task and segment by segment, every height from its definition over all points so far."""
     theta, loss, returns, grad = (part.numpy() for part in s)
@@ -74,18 +78,20 @@ def naive(
             delta = theta[i + 1, t] - theta[i, t]
             length = np.sqrt(delta @ delta + rise**2)
             signed = -abs(rise) if stabilizer else rise
-            totals[t] -= p * (signed * grad[i, t] / unit + delta) * length ** (p - 2)
+            size = np.sqrt(grad[i, t] @ grad[i, t])
+            g = grad[i, t] * gradient_clip / size if size > gradient_clip else grad[i, t]
+            totals[t] -= p * (signed * g / unit + delta) * length ** (p - 2)
     return totals
 
 
 @pytest.mark.parametrize("last_segment", [True, False])
 @pytest.mark.parametrize("stabilizer", [True, False])
 @pytest.mark.parametrize("metric", ["length", "energy"])
-@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("choice", CHOICES | SHORTENED)
 def test_every_height_is_what_a_loop_over_the_stored_walk_says(
     choice: str, metric: Any, stabilizer: bool, last_segment: bool
 ) -> None:
-    options = CHOICES[choice] | {"stabilizer": stabilizer, "last_segment": last_segment}
+    options = (CHOICES | SHORTENED)[choice] | {"stabilizer": stabilizer, "last_segment": last_segment}
     for seed in range(3):
         walked = stored(seed)
         found = folded(learners.leap(metric, **options), walked)
@@ -147,6 +153,37 @@ def test_no_height_knows_its_origin(name: Any) -> None:
     fold, plain = learners.leap("energy", height=name), stored()
     moved = plain._replace(loss=plain.loss - 50, returns=plain.returns + 50)
     torch.testing.assert_close(folded(fold, plain), folded(fold, moved), rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("choice", SHORTENED)
+@pytest.mark.parametrize("metric", ["length", "energy"])
+def test_a_norm_that_no_gradient_has_changes_nothing(metric: Any, choice: str) -> None:
+    plain = {key: value for key, value in SHORTENED[choice].items() if key != "gradient_clip"}
+    found = [folded(learners.leap(metric, **plain, gradient_clip=clip), stored()) for clip in (None, 1e9, 2.2)]
+    torch.testing.assert_close(found[0], found[1], rtol=1e-15, atol=0)
+    assert not torch.allclose(found[0], found[2], rtol=1e-2)
+
+
+def test_an_outlier_weighs_no_more_than_other_segments_where_gradients_are_shortened() -> None:
+    calm = stored()
+    calm = calm._replace(grad=calm.grad / 100, loss=calm.loss / 100)
+    wild = calm._replace(grad=calm.grad.clone(), loss=calm.loss.clone())
+    wild.grad[3, 0] *= 1e6
+    wild.loss[4, 0] += 1e3
+    for clip, fits in ((0.5, True), (None, False)):
+        one, other = (folded(learners.leap("length", gradient_clip=clip), s) for s in (calm, wild))
+        apart = (one - other).norm(dim=1)
+        # of its own segment and the next one, whose loss begins so high
+        assert bool(apart[0] <= 4 * (1 + 0.5**2) ** 0.5) == fits and apart[1] == 0
+        assert bool(apart[0] > 1)
+
+
+@pytest.mark.parametrize("worth", [torch.nan, torch.inf])
+def test_a_gradient_that_is_no_number_is_not_hidden_by_shortening(worth: float) -> None:
+    walked = stored()
+    walked.grad[2, 1, 0] = worth
+    found = folded(learners.leap("energy", gradient_clip=1.0), walked)
+    assert bool(found[0].isfinite().all()) and not bool(found[1].isfinite().all())
 
 
 def test_what_is_averaged_over_one_step_is_the_loss() -> None:
@@ -255,14 +292,14 @@ def test_a_walk_that_was_cut_short_goes_on_bit_for_bit(tmp_path: Any, choice: st
         assert_same(resumed._asdict(), whole._asdict())
 
 
-@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("choice", CHOICES | SHORTENED)
 def test_where_curvature_is_nothing_the_exact_jacobian_is_the_identity(choice: str) -> None:
     class Planes(Rewarded):
         def loss(self, theta: Tensor, batch: Any) -> Any:
             return batch["slope"] @ theta, {"return_mean": theta[0] ** 3}
 
     tasks = Planes()
-    folds = {kind: learners.leap(jacobian=kind, **CHOICES[choice]) for kind in ("identity", "exact")}
+    folds = {kind: learners.leap(jacobian=kind, **(CHOICES | SHORTENED)[choice]) for kind in ("identity", "exact")}
     found = walk(tasks, tasks.theta0, steps=K, optimizer=optim.sgd(0.1), folds=folds).results
     torch.testing.assert_close(found["identity"], found["exact"], rtol=1e-10, atol=1e-12)
 
@@ -319,6 +356,9 @@ def test_tasks_that_record_no_return_are_refused_at_their_first_step(execution: 
         ({"height_decay": 0.9}, "height_decay is the average's, got 0.9 with height 'loss'"),
         ({"height": "average", "height_decay": 1.0}, "height_decay must be at least 0 and below 1, got 1.0"),
         ({"height": "scaled", "loss_coordinate": False}, "height 'scaled' is measured by the loss coordinate"),
+        ({"gradient_clip": 0.0}, "gradient_clip must be positive and finite, got 0.0"),
+        ({"gradient_clip": float("nan")}, "gradient_clip must be positive and finite, got nan"),
+        ({"gradient_clip": 0.5, "loss_coordinate": False}, "gradient_clip is of the loss coordinate, which is off"),
     ],
 )
 def test_learners_that_cannot_be_are_refused(options: Any, message: str) -> None:
@@ -339,6 +379,10 @@ def test_settings_that_cannot_be_are_told() -> None:
         assert bool(told(Quadratic(), height=name)) == (name == "return")
         assert bool(told(height=name, loss_coordinate=False)) == (name != "loss")
         assert bool(told(height=name, height_decay=0.9)) == (name != "average")
+        assert told(height=name, gradient_clip=0.5) == []
+    assert told(gradient_clip=0.5, loss_coordinate=False) == [
+        "learner.gradient_clip: is of the loss coordinate, which is off; leave one of the two out"
+    ]  # fmt: skip
     assert told(height="scaled", height_decay=0.9) == [
         "learner.height_decay: is the moving average's, got 0.9 with height scaled; "
         "leave it out, or use height average"

@@ -33,6 +33,16 @@ def test_it_prints_a_row_for_every_metric_and_height(capsys: pytest.CaptureFixtu
     assert all("[" in row and "nan" not in row for row in rows)
 
 
+def test_shortened_gradients_stand_beside_those_that_are_not(capsys: pytest.CaptureFixture[str]) -> None:
+    script.main([*GAMES, "--seeds", "0", "--gradient-clip", "0.001"])
+    rows = [row.split("  ") for row in capsys.readouterr().out.splitlines()[1:]]
+    assert len(rows) == 4 * len(HEIGHTS)
+    plain, short = ([row for row in rows if told in row or f" {told}" in row] for told in ("as they are", "to 0.001"))
+    for one, other in zip(plain, short, strict=True):
+        weigh = [float(next(cell for cell in row[3:] if "(" in cell).split()[0]) for row in (one, other)]
+        assert weigh[1] < weigh[0] / 10
+
+
 def test_tasks_without_a_return_leave_that_height_out(capsys: pytest.CaptureFixture[str]) -> None:
     script.main(["quadratic", "--train.inner_steps", "5", "--seeds", "0"])
     rows = capsys.readouterr().out.splitlines()

@@ -29,6 +29,8 @@ class Leap:
     along the walk, or minus the mean return, scaled likewise (actor-critics alone)."""
     height_decay: Decay | None = None
     """Decay of the moving average (height average); by default 0.99."""
+    gradient_clip: Rate | None = None
+    """Norm that a step's gradient is shortened to before it enters the sum; by default it enters as it is."""
 
     def problems(self, tasks: str) -> list[str]:
         """What cannot be, beyond a field's own range, with tasks of this name."""
@@ -42,6 +44,8 @@ class Leap:
             found.append(
                 f"learner.height: {self.height} needs the loss coordinate, which is off; leave one of the two out"
             )
+        if self.gradient_clip is not None and not self.loss_coordinate:
+            found.append("learner.gradient_clip: is of the loss coordinate, which is off; leave one of the two out")
         if self.height == "return" and tasks not in ("atari", "tiny_games", "custom"):
             found.append(
                 f"learner.height: return needs tasks that record a return, which {tasks} does not; "
