@@ -77,7 +77,7 @@ def test_every_learner_trains_evaluates_and_reports(learner, tmp_path, capsys):
     assert leap("evaluate", out, "--evaluate.repetitions", "1") == 0
     assert leap("report", out, "--out", tmp_path / "page.html") == 0
     document = json.loads((out / "evaluation.json").read_text())
-    assert set(document["initializations"]) == {learner.stem, "none"}
+    assert set(document["initializations"]) == {yaml.safe_load(learner.read_text())["learner"]["name"], "none"}
     for measures in document["initializations"].values():
         assert {"test_loss", "train_loss_auc", "path_length", "path_energy", "train_loss"} <= set(measures)
     assert (out / "pictures" / "learning-curves.png").read_bytes()[:4] == b"\x89PNG"
